@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Number to object: QPNs, STags and the like.
+//!
+//! Look-ups take no lock and run in any context; insertion and removal may run in process context
+//! only. An object that is removed is not found again, and the table's own reference to it is given
+//! back after an RCU grace period, so that a look-up always finds a living one.
+
+use crate::bindings;
+use core::marker::PhantomData;
+use kernel::alloc::flags::GFP_KERNEL;
+use kernel::prelude::*;
+use kernel::sync::{rcu, Arc};
+use kernel::types::Opaque;
+
+/// What an xarray slot points to.
+///
+/// # Invariants
+///
+/// `rcu` stands first: a pointer to it is a pointer to the node.
+#[repr(C)]
+struct Node<T> {
+    rcu: Opaque<bindings::callback_head>,
+    object: Arc<T>,
+}
+
+/// A table of reference-counted objects, looked up under RCU.
+///
+/// # Invariants
+///
+/// Every entry of `xa` is a `KBox<Node<T>>` given up with `into_raw`.
+#[pin_data(PinnedDrop)]
+pub(crate) struct ObjTable<T: Send + Sync + 'static> {
+    #[pin]
+    xa: Opaque<bindings::xarray>,
+    _own: PhantomData<Arc<T>>,
+}
+
+// SAFETY: The table hands out `Arc<T>` only, and `xa` is locked by itself.
+unsafe impl<T: Send + Sync + 'static> Send for ObjTable<T> {}
+// SAFETY: As above.
+unsafe impl<T: Send + Sync + 'static> Sync for ObjTable<T> {}
+
+impl<T: Send + Sync + 'static> ObjTable<T> {
+    /// An empty table.
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            // SAFETY: `xa` points to memory for an xarray.
+            xa <- Opaque::ffi_init(|xa| unsafe { bindings::rurdma_xa_init(xa) }),
+            _own: PhantomData,
+        })
+    }
+
+    /// Enters `object` at `index`. EBUSY if the place is taken. May sleep.
+    pub(crate) fn insert(&self, index: u32, object: Arc<T>) -> Result {
+        let node = KBox::into_raw(KBox::new(
+            Node {
+                rcu: Opaque::zeroed(),
+                object,
+            },
+            GFP_KERNEL,
+        )?);
+        // SAFETY: `xa` is initialised; `node` is valid and aligned to a pointer.
+        let err = unsafe {
+            bindings::rurdma_xa_insert(
+                self.xa.get(),
+                index as usize,
+                node.cast(),
+                bindings::GFP_KERNEL,
+            )
+        };
+        if err != 0 {
+            // SAFETY: The xarray did not take the node, so it is ours again.
+            drop(unsafe { KBox::from_raw(node) });
+            return Err(Error::from_errno(err));
+        }
+        Ok(())
+    }
+
+    /// Finds an object. Any context.
+    #[inline]
+    pub(crate) fn get(&self, index: u32) -> Option<Arc<T>> {
+        let _guard = rcu::read_lock();
+        // SAFETY: `xa` is initialised; `xa_load` takes the RCU lock by itself.
+        let node: *const Node<T> =
+            unsafe { bindings::xa_load(self.xa.get(), index as usize) }.cast();
+        // SAFETY: By the type invariant it is a node, and `_guard` keeps it from being freed.
+        unsafe { node.as_ref() }.map(|node| node.object.clone())
+    }
+
+    /// Takes an object out. The caller's own reference keeps it alive; process context.
+    pub(crate) fn remove(&self, index: u32) {
+        // SAFETY: `xa` is initialised.
+        let node: *mut Node<T> =
+            unsafe { bindings::rurdma_xa_erase(self.xa.get(), index as usize) }.cast();
+        if !node.is_null() {
+            // SAFETY: The node left the xarray, so nobody finds it any more; `free_node` runs once
+            // those who found it before are through. The module calls `barrier()` before it goes.
+            unsafe { bindings::call_rcu(Opaque::cast_into(&raw const (*node).rcu), Some(free_node::<T>)) };
+        }
+    }
+}
+
+/// Frees a node after its grace period.
+///
+/// # Safety
+///
+/// `rcu` is the first field of a `KBox<Node<T>>` that was given up.
+unsafe extern "C" fn free_node<T>(rcu: *mut bindings::callback_head) {
+    // SAFETY: By the caller's promise and the type invariant of `Node`.
+    drop(unsafe { KBox::from_raw(rcu.cast::<Node<T>>()) });
+}
+
+#[pinned_drop]
+impl<T: Send + Sync + 'static> PinnedDrop for ObjTable<T> {
+    fn drop(self: Pin<&mut Self>) {
+        // Owners remove what they inserted; an entry left over would be a leak, not a danger.
+        // SAFETY: Nobody else has the table any more.
+        unsafe { bindings::xa_destroy(self.xa.get()) };
+    }
+}
+
+/// Waits until every removed entry was given back. Process context.
+pub(crate) fn barrier() {
+    // SAFETY: May be called from process context at any time.
+    unsafe { bindings::rcu_barrier() };
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Workqueues of our own.
+
+use crate::bindings;
+use core::ptr::NonNull;
+use kernel::prelude::*;
+use kernel::str::CStr;
+use kernel::workqueue::Queue;
+
+/// A workqueue that is made and unmade by us.
+///
+/// # Invariants
+///
+/// The pointer is a living workqueue.
+pub(crate) struct WorkQueue(NonNull<bindings::workqueue_struct>);
+
+// SAFETY: A workqueue may be used from any thread.
+unsafe impl Send for WorkQueue {}
+// SAFETY: As above.
+unsafe impl Sync for WorkQueue {}
+
+impl WorkQueue {
+    /// An unbound, freezable-neutral queue that makes progress under memory pressure: storage runs
+    /// over our connections (`WQ_MEM_RECLAIM`).
+    pub(crate) fn new_reclaim(name: &'static CStr) -> Result<Self> {
+        // SAFETY: `name` is a C string without format characters that lives on.
+        let queue = unsafe { bindings::rurdma_alloc_workqueue(name.as_char_ptr()) };
+        Ok(Self(NonNull::new(queue).ok_or(ENOMEM)?))
+    }
+
+    /// The queue as the kernel crate knows it.
+    pub(crate) fn queue(&self) -> &Queue {
+        // SAFETY: By the type invariant the queue lives as long as `self`.
+        unsafe { Queue::from_raw(self.0.as_ptr().cast()) }
+    }
+
+    /// Waits for everything that was queued before. Process context.
+    pub(crate) fn flush(&self) {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::rurdma_flush_workqueue(self.0.as_ptr()) }
+    }
+}
+
+impl Drop for WorkQueue {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant; it drains what is queued first.
+        unsafe { bindings::destroy_workqueue(self.0.as_ptr()) }
+    }
+}
