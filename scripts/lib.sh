@@ -19,8 +19,8 @@ SUITE=trixie
 JOBS=${JOBS:-$(nproc)}
 
 # The kernel that is known to work, and the series it belongs to.
-KERNEL_SERIES=7.2
-KERNEL_PIN=7.2.12-1~bpo13+1
+# shellcheck disable=SC2034
+KERNEL_SERIES=7.2 KERNEL_PIN=7.2.12-1~bpo13+1
 
 t0=${RURDMA_T0:-$(date +%s)}
 export RURDMA_T0=$t0
@@ -103,6 +103,7 @@ rootfs_key() {
 }
 
 ROOTFS=$CACHE/rootfs-$(rootfs_key)
+export TOP CACHE OUT JOBS ROOTFS
 
 # in_root [-w] [-b HOST:GUEST]... CMD...: runs CMD in the root file system, in
 # its own mount and pid namespace. Without -w the root is read-only, so that
@@ -124,8 +125,7 @@ in_root() {
 	need_root
 	[ -d "$ROOTFS/usr" ] || die "no root file system yet: run 'make rootfs'"
 	mkdir -p "$OUT"
-	ROOTFS=$ROOTFS TOP=$TOP CACHE=$CACHE OUT=$OUT RO=$ro \
-		unshare -m -p -f --kill-child "$TOP/scripts/enter" "${#binds[@]}" "${binds[@]}" "$@"
+	RO=$ro unshare -m -p -f --kill-child "$TOP/scripts/enter" "${#binds[@]}" "${binds[@]}" "$@"
 }
 
 # kernel_env: sets KREL (release), KTOP (directory in the cache) for the

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# The front door. "make help" lists what it opens.
+#
+# Everything is built in a Debian root file system of the project's own and run
+# in a VM; the machine you stand on keeps its kernel and its packages (but see
+# deps and install). Downloads and results are cached outside the checkout.
+
+# Parallelism is the scripts' business: two of these at once would only fight.
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+S := scripts
+export KDIR KERNEL V W JOBS VM DEV K MIRROR OUT
+
+.PHONY: all
+all: deps ## module and provider for KDIR (default: the stock kernel that the project prepares)
+	@$S/build
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
+	@echo
+	@echo 'Variables: KDIR=TREE  build against that prepared CONFIG_RUST tree'
+	@echo '           KERNEL=newest|7.3  another series of the stock kernel (default 7.2)'
+	@echo '           VM=stock|custom|debug  the kernel of the VM'
+	@echo '           K=PATTERN  only tests whose name matches      V=1  show all output'
+
+.PHONY: deps
+deps: ## says what the host lacks and installs it (debootstrap, qemu)
+	@$S/deps
+
+.PHONY: rootfs kernel
+rootfs: deps ## the root file system: build environment and root of the VM
+	@$S/rootfs
+kernel: deps ## the stock kernel with Rust metadata
+	@$S/kernel
+
+.PHONY: module provider siw
+module: deps ## the module alone
+	@$S/build module modroot
+provider: deps ## the rdma-core provider alone
+	@$S/build provider
+siw: deps ## siw for the stock kernel, as a peer
+	@$S/build siw modroot
+
+.PHONY: test lint host vm-test
+test: deps ## lint, host and VM tiers; ends with "N passed, N failed, N skipped"
+	@$S/test lint host vm
+lint: deps ## rustfmt, clippy, where unsafe may stand, checkpatch, shellcheck, ruff, ...
+	@$S/test lint
+host: deps ## the protocol core under cargo test
+	@$S/test host
+vm-test: deps ## the tests that need the module, in the VM
+	@$S/test vm
+
+.PHONY: shell demo kunit debug-test
+shell: all ## a shell in the VM, module loaded and links up
+	@$S/vm /src/$S/vm-shell
+demo: all ## from nothing to first RDMA traffic, with a table at the end
+	@$S/demo
+kunit: deps ## KUnit tests in a kernel built from virtme.conf
+	@$S/custom-kernel custom
+	@$S/test kunit
+debug-test: deps ## the VM tier under KASAN, lockdep, kmemleak (builds a kernel: long)
+	@$S/custom-kernel debug
+	@VM=debug $S/test vm
+
+.PHONY: abi-snapshot fmt
+abi-snapshot: deps ## accepts the present rurdma-abi.h as the contract
+	@$S/abi-snapshot
+fmt: deps ## formats Rust and Python
+	@$S/fmt
+
+.PHONY: install uninstall
+install: ## module (by DKMS) and provider onto the machine you stand on
+	@$S/install
+uninstall: ## takes both away again
+	@$S/install --remove
+
+.PHONY: clean distclean
+clean: ## removes build/
+	@rm -rf build
+distclean: clean ## removes the cache too (downloads, root file system, kernels)
+	@$S/distclean

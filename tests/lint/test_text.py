@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-2.0
+"""C, shell and Python style; what no committed file may hold."""
+
+import re
+
+import pytest
+from conftest import TOP, sh, tracked
+
+# Spelled in pieces: this file is searched too.
+REGISTRIES = ("deb." + "debian.org", "ftp." + "debian.org", "crates" + ".io/", "pypi" + ".org", "proxy." + "golang")
+MACHINE_PATHS = re.compile(r"(?<![\w.])/(home|work)/\w|(?<![\w.])/root/(?!\.?\s)\w")
+BINARY = (".png", ".pcap", ".pcapng", ".bin", ".svg")
+
+
+def scripts(*interpreters):
+    found = []
+    for f in tracked():
+        if f.endswith(BINARY):
+            continue
+        head = (TOP / f).open(errors="replace").readline()
+        run_by = head.startswith("#!") and any(head.split()[-1].endswith(i) for i in interpreters)
+        if run_by or head.startswith("# shellcheck shell="):
+            found.append(f)
+    return found
+
+
+# What differs on purpose: compile-time asserts and constant tables have no
+# business with these; verbs return positive errnos and rdma-core has its own
+# names for kernel macros.
+KERNEL_IGNORE = "CONST_STRUCT,NEW_TYPEDEFS,EMBEDDED_FILENAME"
+USER_IGNORE = f"{KERNEL_IGNORE},USE_NEGATIVE_ERRNO,PREFER_KERNEL_TYPES,AVOID_EXTERNS"
+
+
+@pytest.mark.parametrize("where", ["kernel", "userspace"])
+def test_checkpatch(ksrc, where):
+    user = ("userspace/", "tests/")
+    files = [f for f in tracked("*.c", "*.h") if f.startswith(user) == (where == "userspace")]
+    if not files:
+        pytest.skip("no C sources yet")
+    sh(
+        *("perl", str(ksrc / "scripts/checkpatch.pl"), "--no-tree", "--terse", "--show-types"),
+        *("--max-line-length=100", "--ignore", KERNEL_IGNORE if where == "kernel" else USER_IGNORE),
+        *("-f", *files),
+    )
+
+
+def test_shellcheck():
+    files = [f for f in scripts("sh", "bash") if not f.endswith("initramfs-init")]
+    sh("shellcheck", "-x", "-P", "SCRIPTDIR", *files)
+
+
+def test_busybox_script():
+    sh("shellcheck", "-s", "dash", "tests/vm/initramfs-init")
+
+
+def test_ruff_check():
+    sh("ruff", "check", "--no-cache", "--config", "tests/ruff.toml", "scripts", "tests")
+
+
+def test_ruff_format():
+    sh("ruff", "format", "--no-cache", "--config", "tests/ruff.toml", "--check", "scripts", "tests")
+
+
+def test_no_registry_hosts_no_machine_paths():
+    found = []
+    for f in tracked():
+        # A lock file names its registry because cargo writes it so.
+        if f.endswith(BINARY) or f.endswith("Cargo.lock"):
+            continue
+        for n, line in enumerate((TOP / f).read_text(errors="replace").splitlines(), 1):
+            if any(r in line for r in REGISTRIES) or MACHINE_PATHS.search(line):
+                found.append(f"{f}:{n}: {line.strip()[:100]}")
+    assert not found, "\n".join(found)
+
+
+def test_spdx():
+    """Every source file says its licence in the first two lines."""
+    missing = []
+    for f in tracked("*.rs", "*.c", "*.h", "*.py", "*.sh", "*Makefile", "*Kbuild", "*Kconfig", "scripts/*"):
+        if f.endswith((".txt", ".json")) or f.endswith("__init__.py"):
+            continue
+        head = (TOP / f).read_text(errors="replace").splitlines()[:2]
+        if not any("SPDX-License-Identifier" in x for x in head):
+            missing.append(f)
+    assert not missing, "\n".join(missing)
+
+
+def test_no_trailing_space():
+    found = []
+    for f in tracked():
+        if f.endswith((*BINARY, ".patch", ".diff")):
+            continue
+        for n, line in enumerate((TOP / f).read_text(errors="replace").splitlines(), 1):
+            if line != line.rstrip() and not line.startswith((" ", "+")):
+                found.append(f"{f}:{n}")
+    assert not found, "\n".join(found)

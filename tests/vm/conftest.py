@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Fixtures of the VM tier. Everything here runs as root inside the VM.
+
+The usual test takes `pair`: two namespaces joined by a veth, an iWARP link in
+each. Tests that break things take `fresh_pair`.
+"""
+
+import os
+import pathlib
+
+import pytest
+from rvm import Kmsg, Node, Pair, module_loaded, run
+
+if not os.environ.get("RURDMA_VM") and pathlib.Path("/proc/1/comm").read_text().strip() != "init":
+    raise pytest.UsageError("these tests change the machine's network: they run in the VM only (make vm-test)")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def rdma_exclusive():
+    """Exclusive mode can be set only before the first namespace exists."""
+    run("modprobe ib_core")
+    run("rdma system set netns exclusive")
+
+
+@pytest.fixture(scope="session")
+def module():
+    """The module, loaded."""
+    if not module_loaded():
+        run("modprobe rurdma")
+
+
+@pytest.fixture(autouse=True)
+def kernel_log():
+    """Fails the test that makes the kernel complain."""
+    kmsg = Kmsg()
+    yield kmsg
+    bad = kmsg.reports()
+    kmsg.close()
+    if bad:
+        pytest.fail("the kernel complained:\n" + "\n".join(bad[:40]), pytrace=False)
+
+
+@pytest.fixture(scope="module")
+def pair(module):
+    """Two namespaces with a veth and an iWARP link each, shared by a file's tests."""
+    with Pair() as p:
+        yield p
+
+
+@pytest.fixture
+def fresh_pair(module):
+    """The same, for one test only."""
+    with Pair() as p:
+        yield p
+
+
+@pytest.fixture
+def netns(module):
+    """One namespace with a dummy-free start: only `lo`, up."""
+    with Node() as n:
+        yield n

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What the VM tests are written with: commands, namespaces, links, kernel log."""
+
+import contextlib
+import errno
+import itertools
+import json
+import os
+import pathlib
+import re
+import shlex
+import signal
+import subprocess
+import time
+
+# An emulated VM on a busy machine is slow: limits are for what hangs.
+TIMEOUT = float(os.environ.get("RURDMA_TIMEOUT", "60"))
+
+REPORT = re.compile(
+    r"BUG:|WARNING:|Oops|possible circular|possible recursive|inconsistent lock state|KASAN|UBSAN|"
+    r"kmemleak: \d+ new|suspicious RCU|refcount_t|rust_kernel: panicked|soft lockup|hard LOCKUP|"
+    r"hung task|blocked for more than|general protection|scheduling while atomic|"
+    r"sleeping function called|unregister_netdevice: waiting"
+)
+
+
+class Failed(AssertionError):
+    """A command that ended otherwise than it should."""
+
+
+class Result:
+    def __init__(self, cmd, rc, out):
+        self.cmd, self.rc, self.out = cmd, rc, out
+
+    def __repr__(self):
+        return f"<{self.cmd!r}: {self.rc}\n{self.out}>"
+
+
+class Proc:
+    """A command in the background; output is collected, the end is bounded."""
+
+    def __init__(self, cmd, netns=None, env=None):
+        argv = ["bash", "-c", cmd] if isinstance(cmd, str) else list(map(str, cmd))
+        if netns:
+            argv = ["ip", "netns", "exec", netns, *argv]
+        self.cmd = cmd if isinstance(cmd, str) else shlex.join(map(str, cmd))
+        self._log = pathlib.Path(f"/tmp/proc-{next(_serial)}.log")
+        with self._log.open("wb") as log:
+            self.popen = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, **(env or {})},
+            )
+
+    @property
+    def pid(self):
+        return self.popen.pid
+
+    @property
+    def out(self):
+        return self._log.read_text(errors="replace")
+
+    def running(self):
+        return self.popen.poll() is None
+
+    def kill(self, sig=signal.SIGKILL):
+        """The whole process group: tools start helpers."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.popen.pid, sig)
+
+    def wait(self, timeout=None, check=True):
+        """Waits for the end; a command that hangs is killed and fails the test."""
+        try:
+            self.popen.wait(timeout or TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            stuck = False
+            try:
+                self.popen.wait(10)
+            except subprocess.TimeoutExpired:
+                stuck = True
+            where = pathlib.Path(f"/proc/{self.pid}/stack").read_text() if stuck else ""
+            raise Failed(f"{self.cmd}: hangs{' and cannot be killed' if stuck else ''}\n{self.out}\n{where}") from None
+        if check and self.popen.returncode != 0:
+            raise Failed(f"{self.cmd}: exit code {self.popen.returncode}\n{self.out}")
+        return Result(self.cmd, self.popen.returncode, self.out)
+
+    def wait_for(self, pattern, timeout=None):
+        """Waits until the output matches."""
+        return wait_until(lambda: re.search(pattern, self.out), timeout, f"{self.cmd}: no {pattern!r} in\n{self.out}")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        if self.running():
+            self.kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.popen.wait(10)
+
+
+_serial = itertools.count(1)
+
+
+def run(cmd, *, netns=None, timeout=None, check=True, env=None):
+    """Runs a command to its end; `check=False` hands a bad exit code back."""
+    return Proc(cmd, netns, env).wait(timeout, check)
+
+
+def wait_until(what, timeout=None, message="condition did not come true"):
+    end = time.monotonic() + (timeout or TIMEOUT)
+    while True:
+        got = what()
+        if got:
+            return got
+        if time.monotonic() > end:
+            raise Failed(message() if callable(message) else message)
+        time.sleep(0.05)
+
+
+def module_loaded(name="rurdma"):
+    return pathlib.Path(f"/sys/module/{name}").exists()
+
+
+class Kmsg:
+    """The kernel log from now on."""
+
+    def __init__(self):
+        self._fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+        os.lseek(self._fd, 0, os.SEEK_END)
+        self.lines = []
+
+    def poll(self):
+        while True:
+            try:
+                rec = os.read(self._fd, 8192).decode(errors="replace")
+            except BlockingIOError:
+                return self.lines
+            except OSError as e:
+                if e.errno == errno.EPIPE:  # overwritten before it was read
+                    continue
+                raise
+            self.lines.append(rec.split(";", 1)[-1].split("\n", 1)[0])
+
+    def reports(self):
+        lines = self.poll()
+        for i, line in enumerate(lines):
+            if REPORT.search(line):
+                return lines[i:]
+        return []
+
+    def close(self):
+        os.close(self._fd)
+
+
+class Node:
+    """A network namespace; removed, with what runs in it, at the end."""
+
+    def __init__(self, name=None):
+        self.name = name or f"n{next(_serial)}"
+
+    def __enter__(self):
+        run(f"ip netns add {self.name} 2>/dev/null; ip -n {self.name} link set lo up")
+        return self
+
+    def __exit__(self, *exc):
+        pids = run(f"ip netns pids {self.name}", check=False).out.split()
+        for p in pids:
+            with contextlib.suppress(ProcessLookupError, ValueError):
+                os.kill(int(p), signal.SIGKILL)
+        run(f"ip netns del {self.name}", check=False)
+
+    def run(self, cmd, **kw):
+        return run(cmd, netns=self.name, **kw)
+
+    def start(self, cmd, **kw):
+        """In the background; use it as a context manager."""
+        return Proc(cmd, self.name, **kw)
+
+    def json(self, cmd):
+        out = self.run(cmd).out
+        return json.loads(out) if out.strip() else []
+
+    # --- RDMA ---
+
+    def link_add(self, name, netdev, kind="rurdma", check=True):
+        return self.run(f"rdma link add {name} type {kind} netdev {netdev}", check=check)
+
+    def link_del(self, name, check=True):
+        return self.run(f"rdma link del {name}", check=check)
+
+    def links(self):
+        return {x["ifname"]: x for x in self.json("rdma -j link show")}
+
+    def resources(self, kind, dev=None):
+        """`rdma resource show KIND`, without what the kernel itself holds."""
+        rows = self.json(f"rdma -j resource show {kind}" + (f" dev {dev}" if dev else ""))
+        return [r for r in rows if "pid" in r]
+
+
+class Pair:
+    """Two nodes and a veth between them, addresses of both families, a link in each.
+
+    a.dev, a.netdev, a.ip, a.ip6 (and b's); links=False leaves the links out.
+    """
+
+    def __init__(self, mtu=1500, links=True, kind="rurdma"):
+        self.mtu, self.links, self.kind = mtu, links, kind
+        n = next(_serial)
+        self.a, self.b = Node(f"a{n}"), Node(f"b{n}")
+        for i, x in enumerate((self.a, self.b), 1):
+            x.netdev, x.dev = f"v{x.name}", f"rw{x.name}"
+            x.ip, x.ip6 = f"10.0.{n % 250}.{i}", f"fd00:{n:x}::{i}"
+        self.a.peer, self.b.peer = self.b, self.a
+
+    def __enter__(self):
+        a, b = self.a, self.b
+        a.__enter__()
+        b.__enter__()
+        run(
+            f"ip link add {a.netdev} mtu {self.mtu} netns {a.name} type veth "
+            f"peer name {b.netdev} mtu {self.mtu} netns {b.name}"
+        )
+        for x in (a, b):
+            run(
+                f"ip -n {x.name} addr add {x.ip}/24 dev {x.netdev} && "
+                f"ip -n {x.name} addr add {x.ip6}/64 dev {x.netdev} nodad && "
+                f"ip -n {x.name} link set {x.netdev} up"
+            )
+        if self.links:
+            for x in (a, b):
+                x.link_add(x.dev, x.netdev, self.kind)
+        return self
+
+    def __exit__(self, *exc):
+        self.a.__exit__(*exc)
+        self.b.__exit__(*exc)
+
+    def offloads_off(self):
+        """Captures and netem then see packets, not super-packets."""
+        for x in (self.a, self.b):
+            x.run(f"ethtool -K {x.netdev} tso off gso off gro off tx-udp-segmentation off", check=False)

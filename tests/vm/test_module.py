@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The module as a file: what it says of itself, that it comes and goes."""
+
+import os
+
+import pytest
+from rvm import module_loaded, run
+
+
+def modinfo(field):
+    return run(f"modinfo -F {field} rurdma").out.split("\n")
+
+
+def test_modinfo():
+    assert "GPL" in modinfo("license")
+    assert modinfo("description")[0]
+    assert modinfo("author")[0]
+    assert modinfo("vermagic")[0].split()[0] == os.uname().release
+
+
+@pytest.mark.parametrize("kind", ["rurdma"])
+def test_alias(kind):
+    """`rdma link add … type KIND` loads the module by this."""
+    assert f"rdma-link-{kind}" in modinfo("alias")
+    assert run(f"modprobe -R rdma-link-{kind}").out.strip() == "rurdma"
+
+
+def test_loads_and_unloads(kernel_log):
+    if module_loaded():
+        run("modprobe -r rurdma")
+    for _ in range(3):
+        run("modprobe rurdma")
+        assert module_loaded()
+        run("modprobe -r rurdma")
+        assert not module_loaded()
+    assert not [x for x in kernel_log.poll() if "rurdma" in x and "error" in x.lower()]
