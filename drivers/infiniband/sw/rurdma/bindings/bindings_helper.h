@@ -25,3 +25,4 @@
 #include <rdma/uverbs_ioctl.h>
 #include <rdma/rurdma-abi.h>
 #include "helpers.h"
+#include "helpers_net.h"
