@@ -53,7 +53,7 @@ fetch() {
 	set -- -q -o "Dir::Etc::sourcelist=$dir/sources.list" \
 		-o Dir::Etc::sourceparts=/dev/null \
 		-o "Dir::State::lists=$dir/lists"
-	apt-get "$@" update >"$dir/log" 2>&1 || {
+	apt-get "$@" -o APT::Update::Error-Mode=any update >"$dir/log" 2>&1 || {
 		cat "$dir/log" >&2
 		die "the package index cannot be fetched"
 	}
