@@ -10,7 +10,8 @@
 # OUTDIR receives librurdma-rdmavNN.so and rurdma.driver. install.sh, next to
 # this file, says where they go.
 #
-# RURDMA_CACHE        caches (default ${XDG_CACHE_HOME:-~/.cache}/rurdma)
+# RURDMA_CACHE        caches (default /cache, where scripts/enter mounts it, else
+#                     ${XDG_CACHE_HOME:-~/.cache}/rurdma)
 # RDMA_CORE_VERSION   Debian source version (default: that of libibverbs1)
 # CC                  compiler (default gcc)
 #
@@ -34,7 +35,14 @@ done
 version=${RDMA_CORE_VERSION:-$(dpkg-query -W -f '${source:Version}' libibverbs1 2>/dev/null || true)}
 [ -n "$version" ] || die "libibverbs1 is not installed, and RDMA_CORE_VERSION is not set"
 
-cache=${RURDMA_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/rurdma}/rdma-core-$version
+if [ -z "${RURDMA_CACHE:-}" ]; then
+	if [ -d /cache ] && [ -w /cache ]; then
+		RURDMA_CACHE=/cache
+	else
+		RURDMA_CACHE=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/rurdma
+	fi
+fi
+cache=$RURDMA_CACHE/rdma-core-$version
 mkdir -p "$cache"
 exec 9>"$cache/lock"
 flock 9
@@ -45,14 +53,15 @@ fetch() {
 	mkdir -p "$dir/lists/partial"
 
 	# A deb-src twin of every binary source that apt knows.
+	# shellcheck disable=SC2016
 	apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' \
-		'Created-By: Packages' | sort -u |
+		'Created-By: Packages' 2>/dev/null | sort -u |
 		sed 's/^/deb-src /' >"$dir/sources.list"
 	[ -s "$dir/sources.list" ] || die "apt has no package sources"
 
 	set -- -q -o "Dir::Etc::sourcelist=$dir/sources.list" \
 		-o Dir::Etc::sourceparts=/dev/null \
-		-o "Dir::State::lists=$dir/lists"
+		-o "Dir::State::lists=$dir/lists" -o "Dir::Cache=$dir"
 	apt-get "$@" -o APT::Update::Error-Mode=any update >"$dir/log" 2>&1 || {
 		cat "$dir/log" >&2
 		die "the package index cannot be fetched"
@@ -88,9 +97,9 @@ fetch() {
 }
 
 if [ ! -e "$cache/src/.complete" ]; then
-	[ -e "$cache/download/sums" ] &&
-		(cd "$cache/download" && sha256sum --quiet -c sums) 2>/dev/null ||
+	if ! (cd "$cache/download" && sha256sum --quiet -c sums) 2>/dev/null; then
 		fetch
+	fi
 
 	rm -rf "$cache/src"
 	mkdir -p "$cache/src"
@@ -118,9 +127,10 @@ if [ ! -e "$cache/src/.complete" ]; then
 		kernel-headers/CMakeLists.txt
 	sed -i 's|^add_subdirectory(providers/siw)$|add_subdirectory(providers/rurdma)\n&|' \
 		CMakeLists.txt
-	[ "$(grep -c rurdma-abi.h kernel-headers/CMakeLists.txt)" -eq 2 ] &&
-		grep -q providers/rurdma CMakeLists.txt ||
+	if [ "$(grep -c rurdma-abi.h kernel-headers/CMakeLists.txt)" -ne 2 ] ||
+		! grep -q providers/rurdma CMakeLists.txt; then
 		die "rdma-core $version has another layout than expected"
+	fi
 	touch .complete
 fi
 
@@ -138,8 +148,9 @@ for new in "$here"/providers/rurdma/*.[ch]; do
 done
 {
 	cat "$here/providers/rurdma/CMakeLists.txt"
+	# rdma-core's own flags have -Wall -Wextra, less what its headers need.
 	# shellcheck disable=SC2016
-	echo 'target_compile_options(rurdma-rdmav${IBVERBS_PABI_VERSION} PRIVATE -Wall -Wextra -Werror)'
+	echo 'target_compile_options(rurdma-rdmav${IBVERBS_PABI_VERSION} PRIVATE -Werror)'
 } >"$cache/CMakeLists.txt"
 install -C -m 644 "$cache/CMakeLists.txt" "$dst/"
 
@@ -160,7 +171,7 @@ if [ ! -e "$build/build.ninja" ]; then
 	}
 fi
 ninja -C "$build" "lib/$lib" >"$log" 2>&1 || {
-	cat "$log" >&2
+	grep -v '^\[' "$log" >&2
 	die "the build failed"
 }
 
