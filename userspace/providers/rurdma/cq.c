@@ -388,7 +388,7 @@ struct ibv_cq_ex *rurdma_create_cq_ex(struct ibv_context *ibctx,
 	/* Every CQE has its time stamp: the module need not be asked. */
 	cmd_attr = *attr;
 	cmd_attr.wc_flags &= ~(uint64_t)RURDMA_TIMESTAMP_FLAGS;
-#if IBVERBS_PABI_VERSION >= 64
+#if IBVERBS_PABI_VERSION >= 65
 	ret = ibv_cmd_create_cq_ex(ibctx, &cmd_attr, NULL, &cq->vcq, NULL, 0,
 				   &resp.ibv_resp, sizeof(resp), 0);
 #else

@@ -197,8 +197,14 @@ struct ibv_qp *rurdma_create_qp_ex(struct ibv_context *ibctx,
 	}
 
 	cmd_attr.comp_mask = IBV_QP_INIT_ATTR_PD;
+#if IBVERBS_PABI_VERSION >= 65
+	ret = ibv_cmd_create_qp_ex2(ibctx, &qp->vqp, &cmd_attr, &cmd,
+				    sizeof(cmd), &resp.ibv_resp, sizeof(resp),
+				    NULL);
+#else
 	ret = ibv_cmd_create_qp_ex2(ibctx, &qp->vqp, &cmd_attr, &cmd,
 				    sizeof(cmd), &resp.ibv_resp, sizeof(resp));
+#endif
 	if (ret)
 		goto err_free;
 

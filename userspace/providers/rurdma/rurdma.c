@@ -258,7 +258,7 @@ static struct verbs_context *rurdma_alloc_context(struct ibv_device *ibdev,
 		return NULL;
 
 	cmd.caps = RURDMA_CAPS_KNOWN;
-#if IBVERBS_PABI_VERSION >= 64
+#if IBVERBS_PABI_VERSION >= 65
 	ret = ibv_cmd_get_context(&ctx->vctx, &cmd.ibv_cmd, sizeof(cmd), NULL,
 				  &resp.ibv_resp, sizeof(resp));
 #else
