@@ -161,14 +161,15 @@ lib=librurdma-rdmav$pabi.so
 build=$cache/build-$(basename "${CC:-gcc}")
 
 log=$cache/build.log
-if [ ! -e "$build/build.ninja" ]; then
-	CC=${CC:-gcc} cmake -GNinja -S "$src" -B "$build" -DNO_PYVERBS=1 \
-		-DNO_MAN_PAGES=1 -DCMAKE_BUILD_TYPE=RelWithDebInfo \
-		-DCMAKE_INSTALL_PREFIX=/usr >"$log" 2>&1 || {
+set -- -GNinja -DNO_PYVERBS=1 -DNO_MAN_PAGES=1 -DCMAKE_INSTALL_PREFIX=/usr \
+	-DCMAKE_SKIP_RPATH=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
+if [ "$*" != "$(cat "$build/.arguments" 2>/dev/null)" ]; then
+	rm -rf "$build"
+	CC=${CC:-gcc} cmake -S "$src" -B "$build" "$@" >"$log" 2>&1 || {
 		cat "$log" >&2
-		rm -f "$build/build.ninja"
 		die "cmake failed"
 	}
+	echo "$*" >"$build/.arguments"
 fi
 ninja -C "$build" "lib/$lib" >"$log" 2>&1 || {
 	grep -v '^\[' "$log" >&2

@@ -29,7 +29,7 @@ if [ "${1:-}" = --uninstall ]; then
 	exit 0
 fi
 
-[ $# -ge 1 ] && [ -e "$1/rurdma.driver" ] || die "usage: install.sh OUTDIR [DESTDIR]"
+[ -e "${1:-}/rurdma.driver" ] || die "usage: install.sh OUTDIR [DESTDIR]"
 dir=$(libdir "${2:-}")
 install -m 644 "$1"/librurdma-rdmav*.so "$dir/"
 install -D -m 644 "$1/rurdma.driver" "${2:-}/etc/libibverbs.d/rurdma.driver"
