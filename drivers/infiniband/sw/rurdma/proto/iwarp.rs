@@ -1,5 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! iWARP: what to do with the formats of [`wire`](super::wire).
+//!
+//! * [`negotiate`]: MPA connection establishment (RFC 5044 section 7.1, RFC 6581);
+//! * [`tx`]: messages into segments into FPDUs;
+//! * [`rx`]: a byte stream into segments into messages, with all checks that need no memory;
+//! * [`orders`]: read and atomic requests in flight, in both directions.
 
 #![forbid(unsafe_code)]
+
+pub mod orders;
+pub mod rx;
+pub mod tx;

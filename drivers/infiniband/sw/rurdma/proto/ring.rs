@@ -13,9 +13,6 @@
 pub mod doorbell;
 pub mod queue;
 
-pub use doorbell::{sleep_check, NeedWakeup, Pending};
-pub use queue::{Consumer, Corrupt, Producer};
-
 use super::sync::{AtomicU32, AtomicU64, Word};
 #[cfg(not(loom))]
 use core::ptr::NonNull;
@@ -71,11 +68,11 @@ struct SharedMem {
     len: usize,
 }
 
+#[cfg(not(loom))]
 // SAFETY: The memory is plain words, owned by no thread, and accessed atomically (type invariant).
-#[cfg(not(loom))]
 unsafe impl Send for SharedMem {}
-// SAFETY: As above.
 #[cfg(not(loom))]
+// SAFETY: As above.
 unsafe impl Sync for SharedMem {}
 
 #[cfg(not(loom))]
@@ -409,17 +406,22 @@ impl DoorbellMem {
     /// Summary word `i`, if the region has slots that it covers.
     #[inline]
     pub fn summary(&self, i: usize) -> Option<&AtomicU64> {
-        // SAFETY: `i < DB_SUMMARY_WORDS` for every word that covers a slot (type invariant), and
-        // the summary lies in the mapping.
-        (i < (self.slots as usize).div_ceil(64 * 64)).then(|| unsafe { self.mem.u64_at(i * 8) })
+        if i >= (self.slots as usize).div_ceil(64 * 64) {
+            return None;
+        }
+        // SAFETY: A word that covers a slot is one of the `DB_SUMMARY_WORDS` (type invariant), which
+        // lie in the mapping.
+        Some(unsafe { self.mem.u64_at(i * 8) })
     }
 
     /// Pending word `w`, if the region has slots in it.
     #[inline]
     pub fn pending(&self, w: usize) -> Option<&AtomicU64> {
+        if w >= (self.slots as usize).div_ceil(64) {
+            return None;
+        }
         // SAFETY: The pending words of all slots lie in the mapping (type invariant).
-        (w < (self.slots as usize).div_ceil(64))
-            .then(|| unsafe { self.mem.u64_at(DB_PENDING + w * 8) })
+        Some(unsafe { self.mem.u64_at(DB_PENDING + w * 8) })
     }
 }
 

@@ -9,6 +9,3 @@ pub mod ddp;
 pub mod mpa;
 pub mod rdmap;
 pub mod terminate;
-
-pub use crc::Crc32c;
-pub use terminate::TermError;

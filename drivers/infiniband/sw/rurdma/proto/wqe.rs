@@ -13,10 +13,7 @@ pub mod fetch;
 pub mod recv;
 pub mod send;
 
-pub use abi::{Cqe, Sge};
-pub use recv::RecvWqe;
-pub use send::{Data, SendFlags, SendLimits, SendOp, SendWqe};
-
+use abi::Sge;
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 /// The largest message: 1 GiB.

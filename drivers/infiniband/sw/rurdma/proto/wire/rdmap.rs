@@ -329,7 +329,7 @@ impl AtomicRequest {
     }
 
     /// The header to send.
-    pub fn to_hdr(&self) -> AtomicRequestHdr {
+    pub fn to_hdr(self) -> AtomicRequestHdr {
         let (aop, data, mask, compare, compare_mask) = match self.op {
             AtomicOp::FetchAdd { add, mask } => (AOP_FETCH_ADD, add, mask, 0, u64::MAX),
             AtomicOp::CmpSwap {

@@ -6,7 +6,8 @@
 
 use super::abi;
 use super::send::SendWqe;
-use crate::proto::ring::{Consumer, RingMem};
+use crate::proto::ring::queue::Consumer;
+use crate::proto::ring::RingMem;
 
 /// Private memory for one send queue entry.
 pub type SendBuf = [u8; abi::MAX_SEND_BYTES];
