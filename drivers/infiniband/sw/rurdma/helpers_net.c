@@ -196,6 +196,16 @@ void rurdma_sk_callback_unlock(struct sock *sk)
 	read_unlock_bh(&sk->sk_callback_lock);
 }
 
+void rurdma_sk_hold(struct sock *sk)
+{
+	sock_hold(sk);
+}
+
+void rurdma_sk_put(struct sock *sk)
+{
+	sock_put(sk);
+}
+
 u8 rurdma_sk_state(const struct sock *sk)
 {
 	return smp_load_acquire(&sk->sk_state);
@@ -283,9 +293,10 @@ int rurdma_skb_copy_crc32c(const struct sk_buff *skb, int offset, void *to, int 
 	return skb_copy_and_crc32c_datagram_iter(skb, offset, &iter, len, crc);
 }
 
-struct page *rurdma_alloc_pages(gfp_t gfp, unsigned int order)
+struct page *rurdma_alloc_pages(bool sleep, unsigned int order)
 {
-	return alloc_pages(gfp, order);
+	return alloc_pages((sleep ? GFP_NOIO : GFP_ATOMIC) | (order ? __GFP_NORETRY : 0) |
+			   __GFP_COMP | __GFP_NOWARN, order);
 }
 
 void rurdma_get_page(struct page *page)

@@ -55,6 +55,8 @@ void rurdma_sk_set_callbacks(struct sock *sk, const struct rurdma_sk_callbacks *
 void *rurdma_sk_user_data(struct sock *sk);
 void rurdma_sk_callback_lock(struct sock *sk);
 void rurdma_sk_callback_unlock(struct sock *sk);
+void rurdma_sk_hold(struct sock *sk);
+void rurdma_sk_put(struct sock *sk);
 u8 rurdma_sk_state(const struct sock *sk);
 int rurdma_sk_err(const struct sock *sk);
 u8 rurdma_sk_shutdown(const struct sock *sk);
@@ -72,7 +74,7 @@ int rurdma_tcp_splice_locked(struct sock *sk, const struct bio_vec *bv, unsigned
 int rurdma_skb_copy_crc32c(const struct sk_buff *skb, int offset, void *to, int len, u32 *crc);
 
 /* pages */
-struct page *rurdma_alloc_pages(gfp_t gfp, unsigned int order);
+struct page *rurdma_alloc_pages(bool sleep, unsigned int order);
 void rurdma_get_page(struct page *page);
 void rurdma_put_page(struct page *page);
 int rurdma_page_count(const struct page *page);

@@ -2,4 +2,17 @@
 
 //! The network stack as a kernel user of TCP sees it.
 
+pub(crate) mod addr;
+pub(crate) mod errno;
 pub(crate) mod netdev;
+pub(crate) mod page;
+pub(crate) mod skb;
+pub(crate) mod socket;
+
+use crate::bindings;
+
+/// Waits until no callback that was taken back can still be running. Process context.
+pub(crate) fn synchronize() {
+    // SAFETY: May be called from process context at any time.
+    unsafe { bindings::synchronize_net() };
+}
