@@ -2,6 +2,7 @@
 
 //! iWARP: what to do with the formats of [`wire`](super::wire).
 //!
+//! * [`mpa_rx`]: request and reply frames out of a byte stream;
 //! * [`negotiate`]: MPA connection establishment (RFC 5044 section 7.1, RFC 6581);
 //! * [`tx`]: messages into segments into FPDUs;
 //! * [`rx`]: a byte stream into segments into messages, with all checks that need no memory;
@@ -9,6 +10,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod mpa_rx;
+pub mod negotiate;
 pub mod orders;
 pub mod rx;
 pub mod tx;
