@@ -14,6 +14,7 @@
 #                     ${XDG_CACHE_HOME:-~/.cache}/rurdma)
 # RDMA_CORE_VERSION   Debian source version (default: that of libibverbs1)
 # CC                  compiler (default gcc)
+# RURDMA_KEEP         a file to write the name of the build directory to
 #
 # The first run fetches the source with apt's own settings and checks it against
 # apt's signed index; later ones need no network.
@@ -178,4 +179,5 @@ ninja -C "$build" "lib/$lib" >"$log" 2>&1 || {
 
 install -C -m 644 "$build/lib/$lib" "$out/$lib"
 echo "driver rurdma" >"$out/rurdma.driver"
+[ -z "${RURDMA_KEEP:-}" ] || echo "$build" >"$RURDMA_KEEP"
 say "$out/$lib (rdma-core $version, ${CC:-gcc})"
