@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Interleavings of the module and a process.
+
+#![allow(missing_docs)]
+
+use loom::sync::atomic::{fence, Ordering};
+use loom::sync::Arc;
+use loom::thread;
+use rurdma_model_tests::proto::ring::doorbell::{sleep_check, NeedWakeup, Pending};
+use rurdma_model_tests::proto::ring::queue::{Consumer, Producer};
+use rurdma_model_tests::proto::ring::{
+    DoorbellMem, RingMem, StatusMem, ARM_ANY, ARM_NONE, ARM_SOLICITED, DB_NEED_WAKEUP, FLAG_FLUSH,
+};
+
+const STRIDE: u32 = 16;
+
+fn entry(n: u32) -> [u8; 16] {
+    let mut e = [n as u8; 16];
+    e[15] = !(n as u8);
+    e
+}
+
+/// What goes in comes out, once, in order, and complete, while indices wrap around 2^32.
+#[test]
+fn ring_passes_entries() {
+    loom::model(|| {
+        let ring = Arc::new(RingMem::model(1, STRIDE));
+        let start = u32::MAX;
+        ring.producer().store(start, Ordering::Relaxed);
+        ring.consumer().store(start, Ordering::Relaxed);
+        let r = ring.clone();
+        let user = thread::spawn(move || {
+            let mut p = Producer::new(start);
+            for n in 1..=2 {
+                while p.space(&r) == 0 {
+                    thread::yield_now();
+                }
+                r.copy_out(p.tail(), 0, &entry(n));
+                p.advance(1);
+                p.publish(&r);
+            }
+        });
+        let mut c = Consumer::new(start);
+        for n in 1..=2 {
+            loop {
+                match c.available(&ring) {
+                    Ok(0) => thread::yield_now(),
+                    Ok(avail) => {
+                        assert_eq!(avail, 1);
+                        break;
+                    }
+                    Err(_) => panic!("corrupt"),
+                }
+            }
+            let mut e = [0; 16];
+            ring.copy_in(c.head(), 0, &mut e);
+            assert_eq!(e, entry(n));
+            c.advance(1);
+            c.publish(&ring);
+        }
+        user.join().unwrap();
+    });
+}
+
+/// A process that arms, looks once more, and would block. Returns whether it would.
+fn arm_and_poll(ring: &RingMem, arm: u32, with_fence: bool) -> bool {
+    ring.arm().store(arm, Ordering::Relaxed);
+    if with_fence {
+        fence(Ordering::SeqCst);
+    }
+    ring.producer().load(Ordering::Acquire) == 0
+}
+
+/// One completion against one arming: the process must not block without an event to come.
+fn cq_event(arm: u32, solicited: bool, with_fence: bool) {
+    loom::model(move || {
+        let ring = Arc::new(RingMem::model(2, STRIDE));
+        let r = ring.clone();
+        let user = thread::spawn(move || arm_and_poll(&r, arm, with_fence));
+        let mut p = Producer::new(0);
+        assert_eq!(p.space(&ring), 2);
+        ring.copy_out(0, 0, &entry(1));
+        p.advance(1);
+        let event = p.publish_and_check_arm(&ring, solicited);
+        let blocks = user.join().unwrap();
+        if arm == ARM_ANY || solicited {
+            assert!(!blocks || event, "event lost");
+        } else {
+            assert!(!event, "event for an unsolicited completion");
+        }
+        // An event uses the arming up, no event leaves it.
+        let left = ring.arm().load(Ordering::Relaxed);
+        assert_eq!(left, if event { ARM_NONE } else { arm });
+    });
+}
+
+#[test]
+fn no_event_is_lost() {
+    cq_event(ARM_ANY, false, true);
+    cq_event(ARM_ANY, true, true);
+    cq_event(ARM_SOLICITED, true, true);
+    cq_event(ARM_SOLICITED, false, true);
+}
+
+#[test]
+#[should_panic(expected = "event lost")]
+fn without_the_users_fence_an_event_is_lost() {
+    cq_event(ARM_ANY, false, false);
+}
+
+/// Two completions by different CPUs (one after the other, under a lock of theirs) and a process that
+/// arms, takes the event, and arms again.
+#[test]
+fn rearming_is_not_wiped_out() {
+    loom::model(|| {
+        let ring = Arc::new(RingMem::model(2, STRIDE));
+        ring.arm().store(ARM_SOLICITED, Ordering::Relaxed);
+        let r = ring.clone();
+        // Upgrades its arming while a solicited completion is on its way.
+        let user = thread::spawn(move || arm_and_poll(&r, ARM_ANY, true));
+        let mut p = Producer::new(0);
+        p.advance(1);
+        let first = p.publish_and_check_arm(&ring, true);
+        p.advance(1);
+        let second = p.publish_and_check_arm(&ring, false);
+        let blocks = user.join().unwrap();
+        assert!(first, "the solicited completion found nothing armed");
+        assert!(!blocks || first || second, "event lost");
+        // If the arming came after both completions, the process saw them.
+        if !second && ring.arm().load(Ordering::Relaxed) == ARM_ANY {
+            assert!(!blocks);
+        }
+    });
+}
+
+/// The module as the consumer of a CQ, for kernel users.
+#[test]
+fn kernel_arm_sees_completion_or_gets_event() {
+    loom::model(|| {
+        let ring = Arc::new(RingMem::model(2, STRIDE));
+        let r = ring.clone();
+        let poller = thread::spawn(move || !Consumer::new(0).arm(&r, false));
+        let mut p = Producer::new(0);
+        p.advance(1);
+        let event = p.publish_and_check_arm(&ring, false);
+        assert!(!poller.join().unwrap() || event, "event lost");
+    });
+}
+
+/// A process that posts to slot 3 and rings. Returns whether it kicks.
+fn post(db: &DoorbellMem, status: &StatusMem, ring: &RingMem, with_fence: bool) -> bool {
+    ring.producer().store(1, Ordering::Release);
+    db.pending(0).unwrap().fetch_or(1 << 3, Ordering::AcqRel);
+    db.summary(0).unwrap().fetch_or(1, Ordering::AcqRel);
+    if with_fence {
+        fence(Ordering::SeqCst);
+    }
+    status.flags().load(Ordering::Relaxed) & DB_NEED_WAKEUP != 0
+}
+
+/// A poller that goes to sleep against one post.
+fn doorbell(with_fence: bool) {
+    loom::model(move || {
+        let db = Arc::new(DoorbellMem::model(64));
+        let status = Arc::new(StatusMem::model());
+        let ring = Arc::new(RingMem::model(2, STRIDE));
+        let (d, s, r) = (db.clone(), status.clone(), ring.clone());
+        let user = thread::spawn(move || post(&d, &s, &r, with_fence));
+
+        status.clear_need_wakeup();
+        let mut seen = 0;
+        let mut round = |db: &DoorbellMem| {
+            db.take_pending(|slot| {
+                assert_eq!(slot, 3);
+                // The ring is looked at after the bit was taken.
+                seen += Consumer::new(0).available(&ring).unwrap();
+            })
+        };
+        round(&db);
+        let asleep = loop {
+            if sleep_check(&status, &db) {
+                break true;
+            }
+            if round(&db) != 0 {
+                break false;
+            }
+            // Only the summary bit was there yet.
+            thread::yield_now();
+        };
+        let kicked = user.join().unwrap();
+        if asleep && kicked {
+            // The kick runs what is pending.
+            round(&db);
+        }
+        assert_eq!(seen, 1, "work left behind");
+    });
+}
+
+#[test]
+fn no_wakeup_is_lost() {
+    doorbell(true);
+}
+
+#[test]
+#[should_panic(expected = "work left behind")]
+fn without_the_users_fence_a_wakeup_is_lost() {
+    doorbell(false);
+}
+
+/// Two takers (poller and kick) and a poster: work is taken once.
+#[test]
+fn work_is_taken_once() {
+    loom::model(|| {
+        let db = Arc::new(DoorbellMem::model(64));
+        let status = Arc::new(StatusMem::model());
+        let ring = Arc::new(RingMem::model(2, STRIDE));
+        let (d, s, r) = (db.clone(), status.clone(), ring.clone());
+        let user = thread::spawn(move || post(&d, &s, &r, true));
+        let d = db.clone();
+        let other = thread::spawn(move || d.take_pending(|_| ()));
+        let mut n = db.take_pending(|_| ());
+        n += other.join().unwrap();
+        user.join().unwrap();
+        n += db.take_pending(|_| ());
+        assert_eq!(n, 1);
+    });
+}
+
+/// A QP goes to ERROR while a process posts: the module sees the entry, or the process kicks.
+#[test]
+fn no_entry_escapes_the_flush() {
+    loom::model(|| {
+        let ring = Arc::new(RingMem::model(2, STRIDE));
+        let r = ring.clone();
+        let user = thread::spawn(move || {
+            r.producer().store(1, Ordering::Release);
+            fence(Ordering::SeqCst);
+            r.flags().load(Ordering::Relaxed) & FLAG_FLUSH != 0
+        });
+        ring.set_flags_and_fence(FLAG_FLUSH);
+        let seen = Consumer::new(0).available(&ring).unwrap() == 1;
+        let kicks = user.join().unwrap();
+        assert!(seen || kicks, "an entry is never flushed");
+    });
+}
