@@ -17,7 +17,7 @@ build=$(cat "$tmp/where")
 
 # shellcheck disable=SC2046
 ${CC:-gcc} -std=gnu11 -g -O1 -Wall -Wextra -Werror -Wno-unused-parameter \
-	-Wno-sign-compare -fsanitize=address,undefined \
+	-Wno-sign-compare -Wno-gnu-variable-sized-type-not-at-end -fsanitize=address,undefined \
 	-fno-sanitize-recover=all -I "$build/include" \
 	$(pkg-config --cflags libnl-3.0) \
 	-I "$here/providers/rurdma" -I "$here/tests" -o "$tmp/test" \

@@ -32,11 +32,11 @@ struct rurdma_context {
 	size_t db_len;
 	uint64_t caps;			/* enum rurdma_caps, in force */
 	uint32_t db_slots;
-	struct ib_uverbs_ioctl_hdr kick;
 	uint64_t device_caps;		/* device_cap_flags_ex */
 	uint32_t max_sge_rd;
 	bool iwarp;
 	bool single_threaded;
+	struct ib_uverbs_ioctl_hdr kick; /* ends in an empty array */
 };
 
 struct rurdma_td {
