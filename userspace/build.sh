@@ -30,7 +30,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$here")
 
 for tool in cmake ninja python3 pkg-config tar xz sha256sum flock "${CC:-gcc}"; do
-	command -v "$tool" >/dev/null || die "$tool is missing (see userspace/packages)"
+	command -v "$tool" >/dev/null || die "$tool is missing"
 done
 
 version=${RDMA_CORE_VERSION:-$(dpkg-query -W -f '${source:Version}' libibverbs1 2>/dev/null || true)}
@@ -110,7 +110,7 @@ if [ ! -e "$cache/src/.complete" ]; then
 	done
 	if [ -e "$cache/src/debian/patches/series" ]; then
 		command -v patch >/dev/null || command -v git >/dev/null ||
-			die "patch is missing (see userspace/packages)"
+			die "patch is missing"
 		sed 's/#.*//; /^[[:space:]]*$/d' "$cache/src/debian/patches/series" |
 		while read -r p _; do
 			p=$cache/src/debian/patches/$p

@@ -31,6 +31,7 @@ uint32_t fake_sq_units;
 uint32_t fake_max_sge = 4;
 uint32_t fake_max_inline = 128;
 uint32_t fake_start_index;
+uint64_t fake_cq_wc_flags;
 void (*fake_on_kick)(void);
 
 static uint8_t *mem;
@@ -486,6 +487,7 @@ int ibv_cmd_create_cq_ex(struct ibv_context *ctx,
 			 size_t resp_size, uint32_t cmd_flags)
 {
 	create_cq(ctx, &cq->cq, attr->cqe, (void *)(resp + 1));
+	fake_cq_wc_flags = attr->wc_flags;
 	return 0;
 }
 

@@ -65,6 +65,8 @@ extern uint32_t fake_sq_units;
 extern uint32_t fake_max_sge;
 extern uint32_t fake_max_inline;
 extern uint32_t fake_start_index;
+/* What the last extended CQ was asked for. */
+extern uint64_t fake_cq_wc_flags;
 /* Run by a kick, on the caller's thread. */
 extern void (*fake_on_kick)(void);
 

@@ -838,6 +838,8 @@ static void test_poll_ex(void)
 	attr.wc_flags &= ~IBV_WC_EX_WITH_FLOW_TAG;
 	cq = fake_ops->create_cq_ex(ctx, &attr);
 	check(cq);
+	/* The module stamps only what was asked to be. */
+	check(fake_cq_wc_flags & IBV_WC_EX_WITH_COMPLETION_TIMESTAMP);
 
 	check(cq->start_poll(cq, &pa) == ENOENT);
 	complete((struct ibv_cq *)cq, 1, 5);

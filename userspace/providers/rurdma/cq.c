@@ -349,7 +349,6 @@ struct ibv_cq_ex *rurdma_create_cq_ex(struct ibv_context *ibctx,
 	uint64_t wc_flags = IBV_WC_STANDARD_FLAGS | IBV_WC_EX_WITH_CVLAN;
 	struct rurdma_context *ctx = to_rctx(ibctx);
 	struct rurdma_cmd_create_cq_ex_resp resp = {};
-	struct ibv_cq_init_attr_ex cmd_attr;
 	bool lock = !ctx->single_threaded;
 	struct rurdma_cq *cq;
 	int ret;
@@ -385,14 +384,11 @@ struct ibv_cq_ex *rurdma_create_cq_ex(struct ibv_context *ibctx,
 	if (!cq)
 		return NULL;
 
-	/* Every CQE has its time stamp: the module need not be asked. */
-	cmd_attr = *attr;
-	cmd_attr.wc_flags &= ~(uint64_t)RURDMA_TIMESTAMP_FLAGS;
 #if IBVERBS_PABI_VERSION >= 65
-	ret = ibv_cmd_create_cq_ex(ibctx, &cmd_attr, NULL, &cq->vcq, NULL, 0,
+	ret = ibv_cmd_create_cq_ex(ibctx, attr, NULL, &cq->vcq, NULL, 0,
 				   &resp.ibv_resp, sizeof(resp), 0);
 #else
-	ret = ibv_cmd_create_cq_ex(ibctx, &cmd_attr, &cq->vcq, NULL, 0,
+	ret = ibv_cmd_create_cq_ex(ibctx, attr, &cq->vcq, NULL, 0,
 				   &resp.ibv_resp, sizeof(resp), 0);
 #endif
 	if (ret)
