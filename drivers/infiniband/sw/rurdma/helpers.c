@@ -1,4 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
+#include <linux/sched/mm.h>
+#include <linux/vmalloc.h>
+#include <linux/workqueue.h>
+#include <rdma/rurdma-abi.h>
+#define UVERBS_MODULE_NAME rurdma
+#include <rdma/uverbs_named_ioctl.h>
 #include "helpers.h"
 
 unsigned long rurdma_spin_lock_irqsave(spinlock_t *lock)
@@ -32,4 +38,209 @@ int rurdma_xa_insert(struct xarray *xa, unsigned long index, void *entry, gfp_t 
 void *rurdma_xa_erase(struct xarray *xa, unsigned long index)
 {
 	return xa_erase_irq(xa, index);
+}
+
+void *rurdma_memcpy(void *dst, const void *src, size_t len)
+{
+	return memcpy(dst, src, len);
+}
+
+struct workqueue_struct *rurdma_alloc_workqueue(const char *name)
+{
+	return alloc_workqueue("%s", WQ_MEM_RECLAIM | WQ_UNBOUND, 0, name);
+}
+
+void rurdma_flush_workqueue(struct workqueue_struct *wq)
+{
+	flush_workqueue(wq);
+}
+
+struct mm_struct *rurdma_account_pages(unsigned long pages)
+{
+	struct mm_struct *mm = current->mm;
+	unsigned long limit = rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT;
+
+	if (atomic64_add_return(pages, &mm->pinned_vm) > limit && !capable(CAP_IPC_LOCK)) {
+		atomic64_sub(pages, &mm->pinned_vm);
+		return NULL;
+	}
+	mmgrab(mm);
+	return mm;
+}
+
+void rurdma_unaccount_pages(struct mm_struct *mm, unsigned long pages)
+{
+	atomic64_sub(pages, &mm->pinned_vm);
+	mmdrop(mm);
+}
+
+struct ib_ucontext *rurdma_udata_ucontext(struct ib_udata *udata)
+{
+	return rdma_udata_to_uverbs_attr_bundle(udata)->context;
+}
+
+struct ib_udata *rurdma_bundle_udata(struct uverbs_attr_bundle *attrs)
+{
+	return attrs ? &attrs->driver_udata : NULL;
+}
+
+int rurdma_no_udata_io(struct ib_udata *udata)
+{
+	return udata ? ib_no_udata_io(udata) : 0;
+}
+
+u64 rurdma_mmap_offset(struct rdma_user_mmap_entry *entry)
+{
+	return rdma_user_mmap_get_offset(entry);
+}
+
+int rurdma_map_area(struct vm_area_struct *vma, void *area, bool writable)
+{
+	if (!(vma->vm_flags & VM_SHARED))
+		return -EINVAL;
+	if (!writable) {
+		if (vma->vm_flags & VM_WRITE)
+			return -EPERM;
+		vm_flags_clear(vma, VM_MAYWRITE);
+	}
+	vm_flags_set(vma, VM_DONTEXPAND | VM_DONTDUMP);
+	return remap_vmalloc_range(vma, area, 0);
+}
+
+struct ib_device *rurdma_alloc_device(size_t size, struct net_device *netdev)
+{
+	return _ib_alloc_device(size, ib_devices_shared_netns() ? &init_net : dev_net(netdev));
+}
+
+void rurdma_prepare_device(struct ib_device *dev, struct net_device *netdev)
+{
+	dev->uverbs_cmd_mask |= BIT_ULL(IB_USER_VERBS_CMD_POST_SEND);
+	dev->iw_driver_flags = IW_F_NO_PORT_MAP;
+	strscpy(dev->iw_ifname, netdev->name, sizeof(dev->iw_ifname));
+	ib_mark_name_assigned_by_user(dev);
+}
+
+void rurdma_dispatch_port_event(struct ib_device *dev, enum ib_event_type type)
+{
+	struct ib_event event = { .device = dev, .event = type, .element.port_num = 1 };
+
+	ib_dispatch_event(&event);
+}
+
+void rurdma_unregister_queued(struct ib_device *dev)
+{
+	ib_unregister_device_queued(dev);
+}
+
+enum ib_mtu rurdma_mtu_to_enum(int mtu)
+{
+	return ib_mtu_int_to_enum(mtu);
+}
+
+struct ib_umem *rurdma_umem_get(struct ib_device *dev, unsigned long addr,
+				size_t len, int access)
+{
+	return ib_umem_get_va(dev, addr, len, access);
+}
+
+size_t rurdma_umem_num_pages(struct ib_umem *umem)
+{
+	return PAGE_ALIGN(ib_umem_offset(umem) + umem->length) >> PAGE_SHIFT;
+}
+
+int rurdma_umem_pages(struct ib_umem *umem, unsigned long *pages, size_t max)
+{
+	struct sg_page_iter iter;
+	size_t n = 0;
+
+	for_each_sgtable_page(&umem->sgt_append.sgt, &iter, 0) {
+		if (n == max)
+			return -EFAULT;
+		pages[n++] = (unsigned long)page_address(sg_page_iter_page(&iter));
+	}
+	return n == max ? 0 : -EFAULT;
+}
+
+/* ib_sg_to_pages() has no argument for its callback: the MR is embedded here. */
+struct rurdma_page_list {
+	struct ib_mr mr;
+	unsigned long *pages;
+	size_t max;
+	size_t used;
+};
+
+static int rurdma_add_page(struct ib_mr *mr, u64 addr)
+{
+	struct rurdma_page_list *list = container_of(mr, struct rurdma_page_list, mr);
+
+	if (list->used == list->max)
+		return -ENOMEM;
+	list->pages[list->used++] = (unsigned long)ib_virt_dma_to_ptr(addr);
+	return 0;
+}
+
+int rurdma_sg_to_pages(struct ib_mr *mr, struct scatterlist *sg, int nents,
+		       unsigned int *sg_offset, unsigned long *pages,
+		       size_t max, size_t *used)
+{
+	struct rurdma_page_list list = {
+		.mr.page_size = mr->page_size, .pages = pages, .max = max,
+	};
+	int ret = ib_sg_to_pages(&list.mr, sg, nents, sg_offset, rurdma_add_page);
+
+	mr->iova = list.mr.iova;
+	mr->length = list.mr.length;
+	*used = list.used;
+	return ret;
+}
+
+static int (*rurdma_kick)(struct ib_ucontext *context);
+
+void rurdma_set_kick(int (*kick)(struct ib_ucontext *context))
+{
+	WRITE_ONCE(rurdma_kick, kick);
+}
+
+static int UVERBS_HANDLER(RURDMA_METHOD_KICK)(struct uverbs_attr_bundle *attrs)
+{
+	struct ib_ucontext *context = ib_uverbs_get_ucontext(attrs);
+
+	if (IS_ERR(context))
+		return PTR_ERR(context);
+	return READ_ONCE(rurdma_kick)(context);
+}
+
+DECLARE_UVERBS_NAMED_METHOD(RURDMA_METHOD_KICK);
+
+ADD_UVERBS_METHODS(rurdma_device_methods, UVERBS_OBJECT_DEVICE,
+		   &UVERBS_METHOD(RURDMA_METHOD_KICK));
+
+static const struct uapi_definition rurdma_uapi_defs[] = {
+	UAPI_DEF_CHAIN_OBJ_TREE(UVERBS_OBJECT_DEVICE, &rurdma_device_methods),
+	{},
+};
+
+const struct uapi_definition *rurdma_uapi_definition(void)
+{
+	return rurdma_uapi_defs;
+}
+
+u32 rurdma_random_u32(void)
+{
+	return get_random_u32();
+}
+
+u64 rurdma_ktime_raw_ns(void)
+{
+	return ktime_get_raw_ns();
+}
+
+int rurdma_cpu_count(void)
+{
+	return num_possible_cpus();
+}
+
+struct net_device *rurdma_notifier_dev(void *info)
+{
+	return netdev_notifier_info_to_dev(info);
 }

@@ -7,7 +7,9 @@
 #include <linux/spinlock.h>
 #include <linux/xarray.h>
 #include <net/sock.h>
+#include <rdma/ib_umem.h>
 #include <rdma/ib_verbs.h>
+#include <rdma/uverbs_ioctl.h>
 
 unsigned long rurdma_spin_lock_irqsave(spinlock_t *lock);
 void rurdma_spin_unlock_irqrestore(spinlock_t *lock, unsigned long flags);
@@ -16,5 +18,41 @@ int rurdma_spin_trylock_irqsave(spinlock_t *lock, unsigned long *flags);
 void rurdma_xa_init(struct xarray *xa);
 int rurdma_xa_insert(struct xarray *xa, unsigned long index, void *entry, gfp_t gfp);
 void *rurdma_xa_erase(struct xarray *xa, unsigned long index);
+
+u32 rurdma_random_u32(void);
+u64 rurdma_ktime_raw_ns(void);
+int rurdma_cpu_count(void);
+struct net_device *rurdma_notifier_dev(void *info);
+void *rurdma_memcpy(void *dst, const void *src, size_t len);
+
+struct workqueue_struct *rurdma_alloc_workqueue(const char *name);
+void rurdma_flush_workqueue(struct workqueue_struct *wq);
+
+/* Locked-memory account of the calling process; NULL: over its limit. */
+struct mm_struct *rurdma_account_pages(unsigned long pages);
+void rurdma_unaccount_pages(struct mm_struct *mm, unsigned long pages);
+
+struct ib_ucontext *rurdma_udata_ucontext(struct ib_udata *udata);
+struct ib_udata *rurdma_bundle_udata(struct uverbs_attr_bundle *attrs);
+int rurdma_no_udata_io(struct ib_udata *udata);
+u64 rurdma_mmap_offset(struct rdma_user_mmap_entry *entry);
+int rurdma_map_area(struct vm_area_struct *vma, void *area, bool writable);
+
+struct ib_device *rurdma_alloc_device(size_t size, struct net_device *netdev);
+void rurdma_prepare_device(struct ib_device *dev, struct net_device *netdev);
+void rurdma_dispatch_port_event(struct ib_device *dev, enum ib_event_type type);
+void rurdma_unregister_queued(struct ib_device *dev);
+enum ib_mtu rurdma_mtu_to_enum(int mtu);
+
+struct ib_umem *rurdma_umem_get(struct ib_device *dev, unsigned long addr,
+				size_t len, int access);
+size_t rurdma_umem_num_pages(struct ib_umem *umem);
+int rurdma_umem_pages(struct ib_umem *umem, unsigned long *pages, size_t max);
+int rurdma_sg_to_pages(struct ib_mr *mr, struct scatterlist *sg, int nents,
+		       unsigned int *sg_offset, unsigned long *pages,
+		       size_t max, size_t *used);
+
+const struct uapi_definition *rurdma_uapi_definition(void);
+void rurdma_set_kick(int (*kick)(struct ib_ucontext *context));
 
 #endif

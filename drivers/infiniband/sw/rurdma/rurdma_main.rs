@@ -4,10 +4,32 @@
 //!
 //! An iWARP (RDMAP/DDP/MPA over TCP) and a RoCEv2 (IB transport over UDP) device driver for the
 //! kernel's RDMA subsystem. See Documentation/infiniband/rurdma.rst.
+//!
+//! `proto/` is the protocol without any I/O, `kapi/` the kernel in safe Rust, the files beside this
+//! one are the verbs objects, `transport/` ties protocol and kernel together.
 
 use kernel::prelude::*;
 
 mod bindings;
+mod cq;
+mod device;
+mod kapi;
+mod link;
+mod mr;
+mod pd;
+mod proto;
+mod qp;
+mod registry;
+mod rq;
+mod srq;
+mod transport;
+mod ucontext;
+mod verbs;
+
+use crate::kapi::net::notifier::NetdevNotifier;
+use crate::kapi::rdma::device::unregister_driver;
+use crate::kapi::rdma::link::LinkRegistration;
+use crate::transport::iwarp::cm;
 
 module! {
     type: Rurdma,
@@ -18,10 +40,36 @@ module! {
     alias: ["rdma-link-rurdma"],
 }
 
-struct Rurdma;
+/// What lives as long as the module.
+struct Rurdma {
+    /// New links are made through this. Dropped first.
+    iwarp_link: Option<LinkRegistration<link::IwarpLink>>,
+    netdevs: Option<NetdevNotifier<registry::Watch>>,
+}
 
 impl kernel::Module for Rurdma {
     fn init(_module: &'static ThisModule) -> Result<Self> {
-        Ok(Self)
+        registry::init()?;
+        cm::init().inspect_err(|_| registry::exit())?;
+        let netdevs = NetdevNotifier::new().inspect_err(|_| {
+            cm::exit();
+            registry::exit();
+        })?;
+        Ok(Self {
+            iwarp_link: Some(LinkRegistration::new()),
+            netdevs: Some(netdevs),
+        })
+    }
+}
+
+impl Drop for Rurdma {
+    fn drop(&mut self) {
+        drop(self.iwarp_link.take());
+        unregister_driver::<verbs::Rurdma>();
+        drop(self.netdevs.take());
+        cm::exit();
+        registry::exit();
+        // What was removed from a table is freed by code of ours.
+        kapi::table::barrier();
     }
 }

@@ -5,8 +5,13 @@
 //! Written as if it were to move into `rust/kernel/` one day: nothing here knows what rurdma does.
 
 pub(crate) mod abi;
+pub(crate) mod errno;
 pub(crate) mod net;
+pub(crate) mod random;
 pub(crate) mod rdma;
+pub(crate) mod slot;
 pub(crate) mod sync;
 pub(crate) mod table;
 pub(crate) mod task;
+pub(crate) mod time;
+pub(crate) mod timer;

@@ -48,3 +48,9 @@ impl Drop for WorkQueue {
         unsafe { bindings::destroy_workqueue(self.0.as_ptr()) }
     }
 }
+
+/// CPUs that the machine may have.
+pub(crate) fn cpu_count() -> i32 {
+    // SAFETY: Pure function.
+    unsafe { bindings::rurdma_cpu_count() }
+}

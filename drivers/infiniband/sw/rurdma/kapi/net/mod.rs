@@ -4,7 +4,9 @@
 
 pub(crate) mod addr;
 pub(crate) mod errno;
+pub(crate) mod listen;
 pub(crate) mod netdev;
+pub(crate) mod notifier;
 pub(crate) mod page;
 pub(crate) mod skb;
 pub(crate) mod socket;

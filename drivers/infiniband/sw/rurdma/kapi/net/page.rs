@@ -165,8 +165,7 @@ impl PageFrag {
 
     /// Takes in `next`, if it lies directly behind; gives it back if not.
     pub(crate) fn merge(&mut self, next: PageFrag) -> core::result::Result<(), PageFrag> {
-        if self.0.bv_page == next.0.bv_page
-            && self.0.bv_offset + self.0.bv_len == next.0.bv_offset
+        if self.0.bv_page == next.0.bv_page && self.0.bv_offset + self.0.bv_len == next.0.bv_offset
         {
             // INVARIANT: Both parts are within the page, to which we have a reference of our own.
             self.0.bv_len += next.0.bv_len;

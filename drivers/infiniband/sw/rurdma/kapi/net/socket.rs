@@ -32,12 +32,6 @@ pub(crate) trait SocketEvents: Send + Sync + 'static {
     fn state_change(this: ArcBorrow<'_, Self>, sk: &LockedSock);
 }
 
-/// What a listening socket tells its owner: in softirq, do not sleep.
-pub(crate) trait ListenEvents: Send + Sync + 'static {
-    /// There may be a connection to accept.
-    fn incoming(this: ArcBorrow<'_, Self>);
-}
-
 /// The state of a TCP connection as far as it matters to its user.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum TcpState {
@@ -99,11 +93,7 @@ impl LockedSock {
         // SAFETY: The lock is held; `f` lives throughout the call, and `read_actor::<F>` is what
         // knows its type.
         let ret = unsafe {
-            bindings::rurdma_tcp_read(
-                self.as_ptr(),
-                (&raw mut f).cast(),
-                Some(read_actor::<F>),
-            )
+            bindings::rurdma_tcp_read(self.as_ptr(), (&raw mut f).cast(), Some(read_actor::<F>))
         };
         length(ret)
     }
@@ -205,17 +195,17 @@ unsafe extern "C" fn read_actor<F: FnMut(&SkbChunk<'_>) -> usize>(
 
 /// The callbacks of a socket before we put ours there: functions of the TCP stack.
 #[derive(Clone, Copy)]
-struct Callbacks {
-    data_ready: Option<unsafe extern "C" fn(*mut bindings::sock)>,
-    write_space: Option<unsafe extern "C" fn(*mut bindings::sock)>,
-    state_change: Option<unsafe extern "C" fn(*mut bindings::sock)>,
+pub(super) struct Callbacks {
+    pub(super) data_ready: Option<unsafe extern "C" fn(*mut bindings::sock)>,
+    pub(super) write_space: Option<unsafe extern "C" fn(*mut bindings::sock)>,
+    pub(super) state_change: Option<unsafe extern "C" fn(*mut bindings::sock)>,
 }
 
 impl Callbacks {
     /// # Safety
     ///
     /// `sk` is a living socket.
-    unsafe fn of(sk: *mut bindings::sock) -> Self {
+    pub(super) unsafe fn of(sk: *mut bindings::sock) -> Self {
         let mut raw: bindings::rurdma_sk_callbacks = pin_init::zeroed();
         // SAFETY: By the caller's promise.
         unsafe { bindings::rurdma_sk_get_callbacks(sk, &mut raw) };
@@ -229,7 +219,7 @@ impl Callbacks {
     /// # Safety
     ///
     /// `sk` is a living socket, and the callbacks can cope with `data`.
-    unsafe fn install(self, sk: *mut bindings::sock, data: *mut c_void) {
+    pub(super) unsafe fn install(self, sk: *mut bindings::sock, data: *mut c_void) {
         let raw = bindings::rurdma_sk_callbacks {
             data_ready: self.data_ready,
             write_space: self.write_space,
@@ -241,8 +231,8 @@ impl Callbacks {
 }
 
 /// An `Arc<E>` that stands in `sk_user_data`, without its type.
-struct Hook {
-    data: *const c_void,
+pub(super) struct Hook {
+    pub(super) data: *const c_void,
     /// Gives the `Arc` back.
     drop: unsafe fn(*const c_void),
 }
@@ -251,7 +241,7 @@ struct Hook {
 unsafe impl Send for Hook {}
 
 impl Hook {
-    fn new<E: Send + Sync + 'static>(events: Arc<E>) -> Self {
+    pub(super) fn new<E: Send + Sync + 'static>(events: Arc<E>) -> Self {
         Self {
             data: Arc::into_raw(events).cast(),
             // SAFETY: Called once only, with `data`.
@@ -267,10 +257,10 @@ impl Drop for Hook {
     }
 }
 
-/// The `struct socket` behind a [`Socket`] or [`ListenSocket`], until it is released.
-struct Control {
-    sock: *mut bindings::socket,
-    hook: Option<Hook>,
+/// The `struct socket` behind a [`Socket`] or a `ListenSocket`, until it is released.
+pub(super) struct Control {
+    pub(super) sock: *mut bindings::socket,
+    pub(super) hook: Option<Hook>,
 }
 
 // SAFETY: A socket may be used from any thread.
@@ -299,7 +289,7 @@ unsafe impl Send for Socket {}
 unsafe impl Sync for Socket {}
 
 /// Creates a `struct socket`; not one byte of it was used yet.
-fn create(net: &NetNs, addr: &SocketAddr) -> Result<*mut bindings::socket> {
+pub(super) fn create(net: &NetNs, addr: &SocketAddr) -> Result<*mut bindings::socket> {
     let mut sock = null_mut();
 
     // SAFETY: The namespace is held; process context.
@@ -312,7 +302,7 @@ fn create(net: &NetNs, addr: &SocketAddr) -> Result<*mut bindings::socket> {
 /// # Safety
 ///
 /// `sock` is a living socket.
-unsafe fn bind(sock: *mut bindings::socket, addr: &SocketAddr) -> Result {
+pub(super) unsafe fn bind(sock: *mut bindings::socket, addr: &SocketAddr) -> Result {
     let mut raw = SockAddrStorage::from(*addr);
     let len = raw.len() as c_int;
 
@@ -323,7 +313,7 @@ unsafe fn bind(sock: *mut bindings::socket, addr: &SocketAddr) -> Result {
 /// # Safety
 ///
 /// `sock` is a living socket.
-unsafe fn getname(sock: *mut bindings::socket, peer: bool) -> Result<SocketAddr> {
+pub(super) unsafe fn getname(sock: *mut bindings::socket, peer: bool) -> Result<SocketAddr> {
     let mut raw = SockAddrStorage::zeroed();
 
     // SAFETY: By the caller's promise; room for any address.
@@ -348,7 +338,10 @@ impl Socket {
     /// # Safety
     ///
     /// Gives away `sock`, whose callbacks were `orig`, and which has no user data.
-    unsafe fn from_raw(sock: *mut bindings::socket, orig: Callbacks) -> Result<Arc<Self>> {
+    pub(super) unsafe fn from_raw(
+        sock: *mut bindings::socket,
+        orig: Callbacks,
+    ) -> Result<Arc<Self>> {
         // SAFETY: By the caller's promise the socket lives.
         let sk = unsafe { bindings::rurdma_sock_sk(sock) };
         let Some(nn) = NonNull::new(sk) else {
@@ -562,7 +555,10 @@ impl Socket {
         // SAFETY: By the type invariant; each takes the lock.
         unsafe {
             to_result(bindings::tcp_sock_set_keepidle(self.sk(), idle as c_int))?;
-            to_result(bindings::tcp_sock_set_keepintvl(self.sk(), interval as c_int))?;
+            to_result(bindings::tcp_sock_set_keepintvl(
+                self.sk(),
+                interval as c_int,
+            ))?;
             to_result(bindings::tcp_sock_set_keepcnt(self.sk(), count as c_int))?;
             to_result(bindings::tcp_sock_set_user_timeout(
                 self.sk(),
@@ -578,9 +574,7 @@ impl Socket {
         // A connection that is over already is as good.
         let _ = self.with_sock(|sock| {
             // SAFETY: `with_sock` gives a living socket.
-            unsafe {
-                bindings::kernel_sock_shutdown(sock, bindings::sock_shutdown_cmd_SHUT_WR)
-            };
+            unsafe { bindings::kernel_sock_shutdown(sock, bindings::sock_shutdown_cmd_SHUT_WR) };
             Ok(())
         });
     }
@@ -676,159 +670,4 @@ unsafe fn call<E: SocketEvents>(
         )
     };
     f(events, sk);
-}
-
-/// What a listening socket shall be like.
-pub(crate) struct ListenOptions {
-    /// Where.
-    pub(crate) addr: SocketAddr,
-    /// What comes in by that network device only; zero: by any.
-    pub(crate) ifindex: i32,
-    /// An IPv6 wildcard is not for IPv4.
-    pub(crate) v6only: bool,
-    /// Type of service of the connections.
-    pub(crate) tos: Option<u8>,
-    /// Connections that may wait to be accepted.
-    pub(crate) backlog: u32,
-}
-
-/// A listening socket.
-///
-/// # Invariants
-///
-/// - `control.sock` is an owned `struct socket` that listens, or null after the release.
-/// - `sk_user_data` is `control.hook`'s data; it changes with `sk_callback_lock` held for writing.
-#[pin_data(PinnedDrop)]
-pub(crate) struct ListenSocket {
-    orig: Callbacks,
-    #[pin]
-    control: Mutex<Control>,
-}
-
-impl ListenSocket {
-    /// A socket in `net` that listens, and tells `events` about it.
-    pub(crate) fn new<E: ListenEvents>(
-        net: &NetNs,
-        options: &ListenOptions,
-        events: Arc<E>,
-    ) -> Result<Arc<Self>> {
-        let sock = create(net, &options.addr)?;
-        // SAFETY: Just created.
-        let sk = unsafe { bindings::rurdma_sock_sk(sock) };
-        // SAFETY: As above.
-        let orig = unsafe { Callbacks::of(sk) };
-        let this = Arc::pin_init(
-            pin_init!(Self {
-                orig,
-                control <- new_mutex!(Control { sock, hook: None }, "rurdma_listen_socket"),
-            }),
-            GFP_KERNEL,
-        );
-        if this.is_err() {
-            // SAFETY: Nobody else got it.
-            unsafe { bindings::sock_release(sock) };
-        }
-        let this = this?;
-
-        let mut control = this.control.lock();
-        // SAFETY: The socket lives, and is not known to anyone yet.
-        unsafe {
-            bindings::rurdma_sk_setup(sk);
-            bindings::sock_set_reuseaddr(sk);
-            if options.v6only && options.addr.is_ipv6() {
-                to_result(bindings::rurdma_sk_v6only(sk))?;
-            }
-            if options.ifindex != 0 {
-                to_result(bindings::sock_bindtoindex(sk, options.ifindex, true))?;
-            }
-            if let Some(tos) = options.tos {
-                bindings::rurdma_sk_set_tos(sk, tos, options.addr.is_ipv6());
-            }
-            bind(sock, &options.addr)?;
-        }
-        let hook = Hook::new(events);
-        let callbacks = Callbacks {
-            data_ready: Some(incoming::<E>),
-            ..orig
-        };
-        // SAFETY: The callback is the one for an `Arc<E>`.
-        // INVARIANT: It takes the callback lock; the hook is kept here.
-        unsafe { callbacks.install(sk, hook.data.cast_mut()) };
-        control.hook = Some(hook);
-        let backlog = options.backlog.min(i32::MAX as u32) as c_int;
-        // SAFETY: The socket lives.
-        to_result(unsafe { bindings::kernel_listen(sock, backlog) })?;
-        drop(control);
-        Ok(this)
-    }
-
-    /// Takes a connection, if there is one.
-    pub(crate) fn accept(&self) -> Result<Arc<Socket>> {
-        let control = self.control.lock();
-        let mut new = null_mut();
-
-        if control.sock.is_null() {
-            return Err(NetError::NotConn.into());
-        }
-        // SAFETY: By the type invariant the socket lives.
-        to_result(unsafe { bindings::rurdma_sock_accept(control.sock, &mut new) })?;
-        drop(control);
-        // SAFETY: The new socket is ours. It inherited our callback, which finds no user data
-        // there, and what it had otherwise is what the listening one had before.
-        unsafe { Socket::from_raw(new, self.orig) }
-    }
-
-    /// Our address.
-    pub(crate) fn local_addr(&self) -> Result<SocketAddr> {
-        let control = self.control.lock();
-
-        if control.sock.is_null() {
-            return Err(NetError::NotConn.into());
-        }
-        // SAFETY: By the type invariant the socket lives.
-        unsafe { getname(control.sock, false) }
-    }
-
-    /// Stops to listen; connections that nobody took are reset. No callback is running when it
-    /// returns, and none will.
-    pub(crate) fn close(&self) {
-        let mut control = self.control.lock();
-        let hook = control.hook.take();
-        let sock = core::mem::replace(&mut control.sock, null_mut());
-        drop(control);
-        if !sock.is_null() {
-            // SAFETY: By the type invariant. The callback holds the callback lock while it uses
-            // the user data, so it does not any more once they are gone.
-            unsafe {
-                self.orig.install(bindings::rurdma_sock_sk(sock), null_mut());
-                // INVARIANT: Nobody uses it any more, for `control.sock` is null.
-                bindings::sock_release(sock);
-            }
-        }
-        drop(hook);
-    }
-}
-
-#[pinned_drop]
-impl PinnedDrop for ListenSocket {
-    fn drop(self: Pin<&mut Self>) {
-        self.close();
-    }
-}
-
-/// # Safety
-///
-/// The callback of a listening socket with an `E` hooked in, or of a connection that inherited it.
-unsafe extern "C" fn incoming<E: ListenEvents>(sk: *mut bindings::sock) {
-    // SAFETY: The socket lives.
-    unsafe { bindings::rurdma_sk_callback_lock(sk) };
-    // SAFETY: As above.
-    let data = unsafe { bindings::rurdma_sk_user_data(sk) };
-    if !data.is_null() {
-        // SAFETY: By the invariant of `ListenSocket` it is an `Arc<E>`, which stays while we hold
-        // the callback lock; connections do not inherit it.
-        E::incoming(unsafe { ArcBorrow::from_raw(data.cast_const().cast::<E>()) });
-    }
-    // SAFETY: Taken above.
-    unsafe { bindings::rurdma_sk_callback_unlock(sk) };
 }

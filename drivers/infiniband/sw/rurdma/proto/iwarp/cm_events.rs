@@ -111,19 +111,24 @@ impl CmEvents {
         free
     }
 
-    /// The connection is there. Ignored if it is closing or gone by now.
-    pub fn up(&mut self) {
-        if self.fate == Fate::Pending {
+    /// The connection is there. Ignored if it was before, or is closing or gone by now; returns
+    /// whether it was news.
+    pub fn up(&mut self) -> bool {
+        let news = self.fate == Fate::Pending;
+        if news {
             self.fate = Fate::Up;
             self.was_up = true;
         }
+        news
     }
 
-    /// The connection begins to close.
-    pub fn closing(&mut self) {
-        if self.fate == Fate::Up {
+    /// The connection begins to close. Returns whether that was news.
+    pub fn closing(&mut self) -> bool {
+        let news = self.fate < Fate::Closing;
+        if news {
             self.fate = Fate::Closing;
         }
+        news
     }
 
     /// The connection is gone, or did not come to be.
@@ -149,6 +154,8 @@ impl CmEvents {
             (Told::ConnectPromised, Fate::Gone) if !self.was_up => {
                 (Told::Over, Upcall::ConnectFailed)
             }
+            // How it ends is not known yet.
+            (Told::ConnectPromised, Fate::Closing) if !self.was_up => return None,
             (Told::ConnectPromised, _) => (Told::Up, Upcall::Connected),
             (Told::AcceptPromised, _) => (Told::Up, Upcall::Established),
             (Told::Up, Fate::Closing) => (Told::Disconnecting, Upcall::Disconnect),
@@ -161,7 +168,10 @@ impl CmEvents {
 }
 
 #[cfg(any(test, CONFIG_KUNIT = "y"))]
-#[cfg_attr(CONFIG_KUNIT = "y", ::kernel::macros::kunit_tests(rurdma_proto_cm_events))]
+#[cfg_attr(
+    CONFIG_KUNIT = "y",
+    ::kernel::macros::kunit_tests(rurdma_proto_cm_events)
+)]
 mod tests {
     use super::*;
 
@@ -223,7 +233,11 @@ mod tests {
         const INPUTS: u32 = 6;
         let mut events = CmEvents::new();
         let mut model = Model {
-            core: if active { Core::ConnSent } else { Core::ConnRecv },
+            core: if active {
+                Core::ConnSent
+            } else {
+                Core::ConnRecv
+            },
             credits: if active { 4 } else { 3 },
             firsts: 0,
             closes: 0,
@@ -240,8 +254,8 @@ mod tests {
                 assert!(!events.promise_accept());
             }
             match script % 4 {
-                0 => events.up(),
-                1 => events.closing(),
+                0 => assert!(!events.up() || !events.up()),
+                1 => assert!(!events.closing() || !events.closing()),
                 2 => events.gone(),
                 _ => {}
             }
@@ -306,9 +320,9 @@ mod tests {
         let mut e = CmEvents::new();
         assert!(e.promise_connect());
         assert!(e.next().is_none());
-        e.up();
+        assert!(e.up());
         assert!(e.next() == Some(Upcall::Connected));
-        e.closing();
+        assert!(e.closing());
         assert!(e.next() == Some(Upcall::Disconnect));
         e.gone();
         assert!(e.next() == Some(Upcall::Close));

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Completion queues.
+
+#![forbid(unsafe_code)]
+
+use crate::device::{Device, MAX_CQE};
+use crate::kapi::errno::not_supported;
+use crate::kapi::abi::CreateCqResp;
+use crate::kapi::rdma::cq::{
+    Completion, CqHandle, CqInit, NotifyFlags, WcWriter, CREATE_IGNORE_OVERRUN, CREATE_TIMESTAMP,
+};
+use crate::kapi::rdma::mmap::Mapping;
+use crate::kapi::rdma::ring::Ring;
+use crate::kapi::rdma::udata::Udata;
+use crate::kapi::sync::{new_spinlock_irq, SpinLockIrq};
+use crate::kapi::time;
+use crate::proto::ring::queue::{Consumer, Producer};
+use crate::proto::ring::FLAG_OVERFLOW;
+use crate::proto::wqe::abi::{Cqe, CQE_SIZE};
+use kernel::alloc::flags::GFP_KERNEL;
+use kernel::prelude::*;
+use kernel::sync::{new_mutex, Arc, Mutex};
+use zerocopy::{FromZeros as _, IntoBytes as _};
+
+/// `IB_WC_SUCCESS` and the other completion statuses that we give (`enum ib_wc_status`).
+pub(crate) mod status {
+    /// Success.
+    pub(crate) const SUCCESS: u8 = 0;
+    /// A local message is too long, or does not fit.
+    pub(crate) const LOC_LEN_ERR: u8 = 1;
+    /// A work request makes no sense on this QP.
+    pub(crate) const LOC_QP_OP_ERR: u8 = 2;
+    /// Local memory may not be used so.
+    pub(crate) const LOC_PROT_ERR: u8 = 4;
+    /// Not executed: the QP is in error.
+    pub(crate) const WR_FLUSH_ERR: u8 = 5;
+    /// Binding or invalidating a key failed.
+    pub(crate) const MW_BIND_ERR: u8 = 6;
+    /// The peer found the request invalid.
+    pub(crate) const REM_INV_REQ_ERR: u8 = 9;
+    /// The peer refused access.
+    pub(crate) const REM_ACCESS_ERR: u8 = 10;
+    /// The peer could not complete the operation.
+    pub(crate) const REM_OP_ERR: u8 = 11;
+}
+
+/// `enum ib_wc_opcode`.
+pub(crate) mod opcode {
+    /// A send.
+    pub(crate) const SEND: u8 = 0;
+    /// An RDMA write.
+    pub(crate) const RDMA_WRITE: u8 = 1;
+    /// An RDMA read.
+    pub(crate) const RDMA_READ: u8 = 2;
+    /// A local invalidation.
+    pub(crate) const LOCAL_INV: u8 = 6;
+    /// A receive.
+    pub(crate) const RECV: u8 = 128;
+}
+
+/// `IBV_WC_WITH_IMM`.
+pub(crate) const WC_WITH_IMM: u16 = 1 << 1;
+/// `IBV_WC_WITH_INV`.
+pub(crate) const WC_WITH_INVALIDATE: u16 = 1 << 3;
+
+/// The CQ took no completion: it overflowed, now or before.
+pub(crate) struct Overflow;
+
+/// A completion queue.
+#[pin_data]
+pub(crate) struct Cq {
+    dev: Arc<Device>,
+    handle: Arc<CqHandle>,
+    timestamps: bool,
+    #[pin]
+    ring: SpinLockIrq<CqRing>,
+    #[pin]
+    mapping: Mutex<Option<Mapping>>,
+}
+
+/// The ring and our private indices.
+struct CqRing {
+    ring: Ring,
+    producer: Producer,
+    /// Of a kernel user; a process consumes by itself.
+    consumer: Consumer,
+    dead: bool,
+}
+
+impl Cq {
+    /// `ibv_create_cq(3)`; also tells the number of entries granted.
+    pub(crate) fn create(
+        dev: &Arc<Device>,
+        init: &CqInit,
+        handle: Arc<CqHandle>,
+        udata: &Udata<'_>,
+    ) -> Result<(Arc<Self>, u32)> {
+        if init.flags & !(CREATE_TIMESTAMP | CREATE_IGNORE_OVERRUN) != 0 {
+            return Err(not_supported());
+        }
+        if init.cqe == 0 || init.cqe > MAX_CQE {
+            return Err(EINVAL);
+        }
+        if init.comp_vector >= crate::kapi::task::cpu_count() as u32 {
+            return Err(EINVAL);
+        }
+        dev.limits.cq.take()?;
+        let made = Self::make(dev, init, handle, udata);
+        if made.is_err() {
+            dev.limits.cq.give();
+        }
+        made
+    }
+
+    fn make(
+        dev: &Arc<Device>,
+        init: &CqInit,
+        handle: Arc<CqHandle>,
+        udata: &Udata<'_>,
+    ) -> Result<(Arc<Self>, u32)> {
+        let depth = init.cqe.next_power_of_two();
+        let user = udata.is_user();
+        let ring = Ring::alloc(depth, CQE_SIZE as u32, user)?;
+        let mut mapping = None;
+        if user {
+            let map = Mapping::new(udata, ring.area().clone(), true)?;
+            udata.respond(&CreateCqResp {
+                ring_off: map.offset(),
+                ring_len: ring.area().len() as u64,
+                depth,
+                cqn: crate::kapi::random::u32(),
+            })?;
+            mapping = Some(map);
+        }
+        let inner = CqRing {
+            ring,
+            producer: Producer::new(0),
+            consumer: Consumer::new(0),
+            dead: false,
+        };
+        let cq = Arc::pin_init(
+            try_pin_init!(Self {
+                dev: dev.clone(),
+                handle,
+                timestamps: init.flags & CREATE_TIMESTAMP != 0,
+                ring <- new_spinlock_irq!(inner, "Cq::ring"),
+                mapping <- new_mutex!(mapping, "Cq::mapping"),
+            }),
+            GFP_KERNEL,
+        )?;
+        Ok((cq, depth))
+    }
+
+    /// `ibv_destroy_cq(3)`. The core sees to it that no QP uses the CQ.
+    pub(crate) fn destroy(&self) {
+        drop(self.mapping.lock().take());
+        self.dev.limits.cq.give();
+    }
+
+    /// Adds a completion and raises the event that is due. `solicited`: the message asked for an
+    /// event, or the work request failed. Any context.
+    pub(crate) fn push(&self, cqe: &Cqe, solicited: bool) -> Result<(), Overflow> {
+        let mut cqe = *cqe;
+        if self.timestamps {
+            cqe.timestamp = time::monotonic_raw_ns();
+        }
+        let mut guard = self.ring.lock();
+        let q = &mut *guard;
+        if q.dead {
+            return Err(Overflow);
+        }
+        if q.producer.space(&q.ring) == 0 {
+            q.dead = true;
+            q.ring.set_flags_and_fence(FLAG_OVERFLOW);
+            drop(guard);
+            self.handle.error();
+            return Err(Overflow);
+        }
+        q.ring.copy_out(q.producer.tail(), 0, cqe.as_bytes());
+        q.producer.advance(1);
+        let notify = q.producer.publish_and_check_arm(&q.ring, solicited);
+        drop(guard);
+        if notify {
+            self.handle.complete();
+        }
+        Ok(())
+    }
+
+    /// `ib_poll_cq()` of a kernel user. Any context.
+    pub(crate) fn poll(&self, wcs: &mut WcWriter<'_>) {
+        while wcs.room() > 0 {
+            let mut cqe = Cqe::new_zeroed();
+            {
+                let mut guard = self.ring.lock();
+                let q = &mut *guard;
+                if !matches!(q.consumer.available(&q.ring), Ok(1..)) {
+                    return;
+                }
+                q.ring.copy_in(q.consumer.head(), 0, cqe.as_mut_bytes());
+                q.consumer.advance(1);
+                q.consumer.publish(&q.ring);
+            }
+            let qp = self.dev.qp_by_number(cqe.qp_num);
+            let completion = Completion {
+                wr_id: cqe.wr_id,
+                status: cqe.status,
+                opcode: cqe.opcode,
+                vendor_err: cqe.vendor_err,
+                byte_len: cqe.byte_len,
+                imm_inv: cqe.imm_inv,
+                src_qp: cqe.src_qp,
+                wc_flags: cqe.wc_flags,
+                pkey_index: cqe.pkey_index,
+            };
+            wcs.push(&completion, qp.as_ref().map(|qp| &*qp.handle));
+        }
+    }
+
+    /// `ib_req_notify_cq()` of a kernel user: true if there are completions. Any context.
+    pub(crate) fn req_notify(&self, flags: NotifyFlags) -> bool {
+        let guard = self.ring.lock();
+        guard.consumer.arm(&guard.ring, flags.solicited_only)
+    }
+}

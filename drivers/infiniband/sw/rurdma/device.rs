@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Devices: one for each `rdma link`.
+
+#![forbid(unsafe_code)]
+
+use crate::kapi::net::netdev::NetDevice;
+use crate::kapi::random;
+use crate::kapi::rdma::attr::{DeviceAttr, Event, PortAttr, PortImmutable};
+use crate::kapi::rdma::device::{DeviceHandle, DeviceInit, UnregisteredDevice};
+use crate::kapi::rdma::link::LinkOps;
+use crate::kapi::table::ObjTable;
+use crate::kapi::task::WorkQueue;
+use crate::mr::Mr;
+use crate::proto::wqe::abi;
+use crate::qp::Qp;
+use crate::registry;
+use crate::transport::Transport;
+use crate::verbs::Rurdma;
+use kernel::alloc::flags::GFP_KERNEL;
+use kernel::prelude::*;
+use kernel::str::CStr;
+use kernel::sync::atomic::ordering::Relaxed;
+use kernel::sync::atomic::Atomic;
+use kernel::sync::Arc;
+
+/// QPs of a device.
+pub(crate) const MAX_QP: u32 = 32768;
+/// Work requests of a queue.
+pub(crate) const MAX_QP_WR: u32 = 32768;
+/// CQs of a device.
+pub(crate) const MAX_CQ: u32 = 65536;
+/// Entries of a CQ.
+pub(crate) const MAX_CQE: u32 = 1 << 22;
+/// MRs of a device.
+pub(crate) const MAX_MR: u32 = 1 << 20;
+/// PDs of a device.
+pub(crate) const MAX_PD: u32 = 1 << 16;
+/// SRQs of a device.
+pub(crate) const MAX_SRQ: u32 = 1 << 15;
+/// Pages of a fast registration.
+pub(crate) const MAX_FAST_REG_PAGES: u32 = 512;
+
+/// How many objects of a kind may exist.
+pub(crate) struct Quota {
+    used: Atomic<u32>,
+    max: u32,
+}
+
+impl Quota {
+    const fn new(max: u32) -> Self {
+        Self {
+            used: Atomic::new(0),
+            max,
+        }
+    }
+
+    /// Counts one more. ENOMEM if there are too many.
+    pub(crate) fn take(&self) -> Result {
+        if self.used.fetch_add(1, Relaxed) >= self.max {
+            self.give();
+            return Err(ENOMEM);
+        }
+        Ok(())
+    }
+
+    /// Counts one less.
+    pub(crate) fn give(&self) {
+        self.used.fetch_sub(1, Relaxed);
+    }
+}
+
+/// The quotas of a device.
+pub(crate) struct Limits {
+    /// Queue pairs.
+    pub(crate) qp: Quota,
+    /// Completion queues.
+    pub(crate) cq: Quota,
+    /// Memory regions.
+    pub(crate) mr: Quota,
+    /// Protection domains.
+    pub(crate) pd: Quota,
+    /// Shared receive queues.
+    pub(crate) srq: Quota,
+}
+
+/// The driver's part of an `ib_device`.
+#[pin_data]
+pub(crate) struct Device {
+    /// The way back to the `ib_device`.
+    pub(crate) handle: Arc<DeviceHandle>,
+    /// The netdev under the link.
+    pub(crate) netdev: NetDevice,
+    /// The wire.
+    pub(crate) transport: &'static dyn Transport,
+    /// Does the work that cannot be done where it turns up.
+    pub(crate) wq: Arc<WorkQueue>,
+    /// Node GUID (EUI-64 of the MAC address).
+    pub(crate) guid: [u8; 8],
+    /// MAC address, or a random one where the netdev has none.
+    pub(crate) mac: [u8; 6],
+    /// QPs by number.
+    #[pin]
+    pub(crate) qps: ObjTable<Qp>,
+    /// MRs by the upper 24 bits of the key.
+    #[pin]
+    pub(crate) mrs: ObjTable<Mr>,
+    /// How many objects exist.
+    pub(crate) limits: Limits,
+    /// The port was active at the last look.
+    port_active: Atomic<bool>,
+}
+
+impl Device {
+    /// Makes and registers a device: `rdma link add`.
+    pub(crate) fn add_link(
+        name: &CStr,
+        netdev: &NetDevice,
+        transport: &'static dyn Transport,
+        link_ops: &LinkOps,
+    ) -> Result {
+        let new = UnregisteredDevice::<Rurdma>::new(netdev)?;
+        let handle = new.handle()?;
+        let mac = mac_of(netdev);
+        let wq = registry::workqueue()?;
+        let guid = guid_of(&mac, transport.guid_tag());
+        let dev = Arc::pin_init(
+            try_pin_init!(Self {
+                handle,
+                netdev: netdev.clone(),
+                transport,
+                wq,
+                guid,
+                mac,
+                qps <- ObjTable::new(),
+                mrs <- ObjTable::new(),
+                limits: Limits {
+                    qp: Quota::new(MAX_QP),
+                    cq: Quota::new(MAX_CQ),
+                    mr: Quota::new(MAX_MR),
+                    pd: Quota::new(MAX_PD),
+                    srq: Quota::new(MAX_SRQ),
+                },
+                port_active: Atomic::new(netdev.is_operational()),
+            }),
+            GFP_KERNEL,
+        )?;
+        registry::enter(&dev)?;
+        let init = DeviceInit {
+            node_guid: guid,
+            protocol: transport.protocol(),
+            comp_vectors: crate::kapi::task::cpu_count(),
+        };
+        // From here on the core says when the device is gone, whatever happens.
+        new.register(name, netdev, &init, dev, link_ops)
+    }
+
+    /// `ibv_query_device(3)`.
+    pub(crate) fn attr(&self) -> DeviceAttr {
+        DeviceAttr {
+            sys_image_guid: u64::from_ne_bytes(self.guid),
+            max_mr_size: u64::MAX >> 1,
+            max_qp: MAX_QP,
+            max_qp_wr: MAX_QP_WR,
+            max_sge: abi::MAX_SGE as u32,
+            max_sge_rd: abi::MAX_SGE as u32,
+            max_cq: MAX_CQ,
+            max_cqe: MAX_CQE,
+            max_mr: MAX_MR,
+            max_pd: MAX_PD,
+            max_rd_atom: self.transport.max_rd_atom(),
+            max_srq: MAX_SRQ,
+            max_srq_wr: MAX_QP_WR,
+            max_srq_sge: abi::MAX_SGE as u32,
+            max_fast_reg_pages: MAX_FAST_REG_PAGES,
+            max_pkeys: self.transport.port_immutable().pkey_table_len as u16,
+        }
+    }
+
+    /// `ibv_query_port(3)`.
+    pub(crate) fn port(&self) -> PortAttr {
+        let immutable = self.transport.port_immutable();
+        PortAttr {
+            active: self.netdev.is_operational(),
+            enabled: self.netdev.is_running(),
+            mtu: self.netdev.mtu(),
+            max_msg: crate::proto::wqe::MAX_MSG,
+            gid_table_len: immutable.gid_table_len,
+            pkey_table_len: immutable.pkey_table_len as u16,
+            cm_sup: true,
+        }
+    }
+
+    /// What never changes about the port.
+    pub(crate) fn port_immutable(&self) -> PortImmutable {
+        self.transport.port_immutable()
+    }
+
+    /// Entry `index` of the GID table; for RoCE the core keeps the table itself.
+    pub(crate) fn gid(&self, index: i32) -> Result<[u8; 16]> {
+        if index != 0 {
+            return Err(EINVAL);
+        }
+        // The convention of iWARP: the MAC address, then zeros.
+        let mut gid = [0; 16];
+        for (to, from) in gid.iter_mut().zip(self.mac) {
+            *to = from;
+        }
+        Ok(gid)
+    }
+
+    /// The QP with this number.
+    pub(crate) fn qp_by_number(&self, number: u32) -> Option<Arc<Qp>> {
+        self.qps.get(number)
+    }
+
+    /// The netdev leaves for another namespace: connections end, the port is down until it arrives.
+    pub(crate) fn netdev_moves(&self) {
+        self.transport.netdev_leaves(self);
+        self.netdev_changed();
+    }
+
+    /// The netdev is in a namespace again.
+    pub(crate) fn netdev_arrived(&self) {
+        self.transport.netdev_arrives(self);
+        self.netdev_changed();
+    }
+
+    /// Something changed about the netdev: tells the device's users what that means for them.
+    pub(crate) fn netdev_changed(&self) {
+        let active = self.netdev.is_operational();
+        if self.port_active.xchg(active, kernel::sync::atomic::ordering::Full) != active {
+            self.handle.dispatch(if active {
+                Event::PortActive
+            } else {
+                Event::PortErr
+            });
+        }
+    }
+}
+
+/// The netdev's MAC address; a random one, locally administered, where it has none (`lo`).
+fn mac_of(netdev: &NetDevice) -> [u8; 6] {
+    let mac = netdev.address::<6>();
+    if mac != [0; 6] {
+        return mac;
+    }
+    let [a, b, c, d] = random::u32().to_ne_bytes();
+    [0x02, 0x72, a, b, c, d]
+}
+
+/// EUI-64 of a MAC address. Both links of a netdev have a GUID of their own: `tag` stands in the
+/// place of the constant in the middle (`ff:fe` is the usual one).
+fn guid_of(mac: &[u8; 6], tag: [u8; 2]) -> [u8; 8] {
+    let [a, b, c, d, e, f] = *mac;
+    [a ^ 2, b, c, tag[0], tag[1], d, e, f]
+}

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory regions: which memory a key (STag, lkey, rkey) stands for, and who may do what with it.
+//!
+//! A key is 32 bits: a random index of 24 bits that the device picks, and 8 bits that a kernel user
+//! may choose for each fast registration (`ib_update_fast_reg_key()`). lkey and rkey are the same.
+
+use crate::device::Device;
+use crate::kapi::errno::not_supported;
+use crate::kapi::random;
+use crate::kapi::rdma::attr::access;
+use crate::kapi::rdma::mr::{FastPages, Memory, MrInit, Registration};
+use crate::kapi::sync::{new_spinlock_irq, Gate, SpinLockIrq};
+use crate::pd::Pd;
+use kernel::alloc::flags::GFP_KERNEL;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+mod span;
+
+pub(crate) use span::{AccessError, Span};
+
+/// Tries to find a free random index before giving up.
+const INDEX_TRIES: usize = 64;
+
+/// The lkey of all of the kernel's memory (`ib_device.local_dma_lkey`).
+pub(crate) const LOCAL_DMA_LKEY: u32 = 0;
+
+/// A memory region.
+#[pin_data]
+pub(crate) struct Mr {
+    dev: Arc<Device>,
+    /// Upper 24 bits of the key.
+    index: u32,
+    #[pin]
+    desc: SpinLockIrq<Desc>,
+    /// Open while the memory may be accessed; closed by the deregistration.
+    #[pin]
+    gate: Gate,
+    memory: Memory,
+}
+
+/// What a key grants.
+#[derive(Clone, Copy)]
+struct Desc {
+    key: u32,
+    /// Accesses are refused while false (a fast registration that is not in force).
+    valid: bool,
+    /// May be invalidated by a peer or a work request.
+    fast: bool,
+    access: u32,
+    pd: u64,
+    iova: u64,
+    length: u64,
+}
+
+/// Where the table keeps the MR with this key.
+pub(crate) fn key_index(key: u32) -> u32 {
+    key >> 8
+}
+
+impl Mr {
+    /// Makes an MR and enters it into the device's table.
+    pub(crate) fn create(pd: &Arc<Pd>, init: MrInit) -> Result<Arc<Self>> {
+        let dev = &pd.dev;
+        let (memory, mut desc) = match init {
+            MrInit::Dma { access } => (
+                Memory::Kernel,
+                Desc {
+                    access,
+                    iova: 0,
+                    length: u64::MAX,
+                    ..Desc::new(pd)
+                },
+            ),
+            MrInit::User {
+                pages,
+                iova,
+                length,
+                access,
+            } => (
+                Memory::User(pages),
+                Desc {
+                    access,
+                    iova,
+                    length,
+                    ..Desc::new(pd)
+                },
+            ),
+            MrInit::Fast { max_pages } => {
+                if max_pages == 0 || max_pages > crate::device::MAX_FAST_REG_PAGES {
+                    return Err(EINVAL);
+                }
+                (
+                    Memory::Fast(FastPages::new(max_pages)?),
+                    Desc {
+                        valid: false,
+                        fast: true,
+                        access: 0,
+                        ..Desc::new(pd)
+                    },
+                )
+            }
+        };
+        dev.limits.mr.take()?;
+        let mut memory = Some(memory);
+        for _ in 0..INDEX_TRIES {
+            let key = random::u32();
+            let index = key_index(key);
+            // Index 0 would give the key of all memory.
+            if index == 0 || dev.mrs.get(index).is_some() {
+                continue;
+            }
+            desc.key = key;
+            let Some(m) = memory.take() else { break };
+            let made = Arc::pin_init(
+                try_pin_init!(Self {
+                    dev: dev.clone(),
+                    index,
+                    desc <- new_spinlock_irq!(desc, "Mr::desc"),
+                    gate <- Gate::new(),
+                    memory: m,
+                }),
+                GFP_KERNEL,
+            );
+            return match made.and_then(|mr| dev.mrs.insert(index, mr.clone()).map(|()| mr)) {
+                Ok(mr) => Ok(mr),
+                Err(e) => {
+                    dev.limits.mr.give();
+                    Err(e)
+                }
+            };
+        }
+        dev.limits.mr.give();
+        Err(ENOMEM)
+    }
+
+    /// The key, as lkey and rkey.
+    pub(crate) fn key(&self) -> u32 {
+        self.desc.lock().key
+    }
+
+    /// After this returns nobody accesses the memory any more.
+    pub(crate) fn destroy(&self) {
+        self.dev.mrs.remove(self.index);
+        self.gate.close_and_wait();
+        self.dev.limits.mr.give();
+    }
+
+    /// Changes PD or access rights.
+    pub(crate) fn rereg(&self, pd: Option<&Arc<Pd>>, access: Option<u32>) -> Result {
+        if let (Some(a), Memory::User(pages)) = (access, &self.memory) {
+            const WRITES: u32 =
+                access::LOCAL_WRITE | access::REMOTE_WRITE | access::REMOTE_ATOMIC;
+            // The pages were pinned for reading only.
+            if a & WRITES != 0 && !pages.writable() {
+                return Err(not_supported());
+            }
+        }
+        let mut desc = self.desc.lock();
+        if let Some(pd) = pd {
+            desc.pd = pd.id;
+        }
+        if let Some(access) = access {
+            desc.access = access;
+        }
+        Ok(())
+    }
+
+    /// Takes a page list for the next fast registration (`ib_map_mr_sg()`).
+    pub(crate) fn map_sg(&self, registration: Registration<'_>) -> Result<c_int> {
+        let Memory::Fast(pages) = &self.memory else {
+            return Err(EINVAL);
+        };
+        let (n, iova, length) = registration.take(pages)?;
+        let mut desc = self.desc.lock();
+        desc.iova = iova;
+        desc.length = length;
+        Ok(n)
+    }
+
+    /// Puts a fast registration in force (REG_MR).
+    pub(crate) fn register(&self, key: u32, access: u32, pd: u64) -> Result<(), AccessError> {
+        let mut desc = self.desc.lock();
+        if !desc.fast || desc.valid || key_index(key) != self.index || desc.pd != pd {
+            return Err(AccessError::Key);
+        }
+        desc.key = key;
+        desc.access = access;
+        desc.valid = true;
+        Ok(())
+    }
+
+    /// Ends a fast registration (LOCAL_INV, a peer's SEND_INV, READ_INV).
+    pub(crate) fn invalidate(&self, key: u32, pd: u64) -> Result<(), AccessError> {
+        let mut desc = self.desc.lock();
+        if !desc.fast || desc.key != key || desc.pd != pd {
+            return Err(AccessError::Invalidate);
+        }
+        desc.valid = false;
+        Ok(())
+    }
+}
+
+impl Desc {
+    /// All of it valid, nothing allowed yet.
+    fn new(pd: &Pd) -> Self {
+        Self {
+            key: 0,
+            valid: true,
+            fast: false,
+            access: 0,
+            pd: pd.id,
+            iova: 0,
+            length: 0,
+        }
+    }
+}

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Creation and destruction of queue pairs.
+
+use super::{Attrs, Qp, Sent, UserSide};
+use crate::device::{Device, MAX_QP, MAX_QP_WR};
+use crate::kapi::errno::not_supported;
+use crate::kapi::abi::CreateQpResp;
+use crate::kapi::random;
+use crate::kapi::rdma::mmap::Mapping;
+use crate::kapi::rdma::qp::{QpHandle, QpInit};
+use crate::kapi::rdma::ring::Ring;
+use crate::kapi::rdma::udata::Udata;
+use crate::kapi::sync::{new_spinlock_irq, Gate};
+use crate::proto::ring::queue::Producer;
+use crate::proto::wqe::abi::{MAX_INLINE, MAX_SGE, SEND_EXT, SEND_HDR, SGE_SIZE, WQE_UNIT};
+use crate::proto::wqe::send::SendLimits;
+use crate::rq::{stride, RecvQueue};
+use crate::ucontext::Ucontext;
+use crate::verbs::Rurdma;
+use kernel::alloc::flags::GFP_KERNEL;
+use kernel::prelude::*;
+use kernel::sync::atomic::Atomic;
+use kernel::sync::{new_mutex, Arc};
+use kernel::workqueue::new_work;
+
+/// Tries to find a free random number before giving up.
+const NUMBER_TRIES: usize = 64;
+
+/// Units of the largest work request of a queue with these sizes.
+fn units_of(max_sge: u32, max_inline: u32) -> u32 {
+    let data = (max_sge as usize * SGE_SIZE).max(max_inline as usize);
+    // Every operation has room, those with an extension and one SGE too.
+    let bytes = (SEND_HDR + data).max(SEND_HDR + SEND_EXT + SGE_SIZE);
+    bytes.div_ceil(WQE_UNIT) as u32
+}
+
+impl Qp {
+    /// `ibv_create_qp(3)`; `init.cap` becomes what is granted.
+    pub(crate) fn create(
+        dev: &Arc<Device>,
+        init: &mut QpInit<Rurdma>,
+        handle: Arc<QpHandle>,
+        udata: &Udata<'_>,
+    ) -> Result<Arc<Self>> {
+        if init.create_flags != 0 {
+            return Err(not_supported());
+        }
+        let cap = &mut init.cap;
+        if cap.max_send_wr > MAX_QP_WR
+            || cap.max_recv_wr > MAX_QP_WR
+            || cap.max_send_sge > MAX_SGE as u32
+            || cap.max_recv_sge > MAX_SGE as u32
+            || cap.max_inline > MAX_INLINE as u32
+        {
+            return Err(EINVAL);
+        }
+        cap.max_send_sge = cap.max_send_sge.max(1);
+        cap.max_recv_sge = cap.max_recv_sge.max(1);
+        dev.limits.qp.take()?;
+        let made = Self::make(dev, init, handle, udata);
+        if made.is_err() {
+            dev.limits.qp.give();
+        }
+        made
+    }
+
+    fn make(
+        dev: &Arc<Device>,
+        init: &mut QpInit<Rurdma>,
+        handle: Arc<QpHandle>,
+        udata: &Udata<'_>,
+    ) -> Result<Arc<Self>> {
+        let user = udata.is_user();
+        let cap = &mut init.cap;
+        let wr_units = units_of(cap.max_send_sge, cap.max_inline);
+        let sq_wr = cap.max_send_wr.max(1);
+        let sq_units = sq_wr
+            .checked_mul(wr_units)
+            .and_then(u32::checked_next_power_of_two)
+            .ok_or(ENOMEM)?;
+        let sq = Ring::alloc(sq_units, WQE_UNIT as u32, user)?;
+        // What fits anyway is granted.
+        cap.max_inline = cap
+            .max_inline
+            .max(wr_units * WQE_UNIT as u32 - SEND_HDR as u32)
+            .min(MAX_INLINE as u32);
+        let rq = match init.srq {
+            Some(_) => {
+                cap.max_recv_wr = 0;
+                cap.max_recv_sge = 0;
+                None
+            }
+            None => {
+                let rq = RecvQueue::new(cap.max_recv_wr, cap.max_recv_sge, user)?;
+                cap.max_recv_wr = rq.max_wr();
+                Some(rq)
+            }
+        };
+        let cap = *cap;
+
+        let mut user_side = None;
+        let mut resp = None;
+        if user {
+            let context: Arc<Ucontext> = udata.context::<Rurdma>()?;
+            let sq_map = Mapping::new(udata, sq.area().clone(), true)?;
+            let rq_map = match &rq {
+                Some(rq) => Some(Mapping::new(udata, rq.ring().area().clone(), true)?),
+                None => None,
+            };
+            let slot = context.take_slot()?;
+            resp = Some(CreateQpResp {
+                sq_off: sq_map.offset(),
+                sq_len: sq.area().len() as u64,
+                rq_off: rq_map.as_ref().map_or(0, Mapping::offset),
+                rq_len: rq.as_ref().map_or(0, |rq| rq.ring().area().len() as u64),
+                sq_units,
+                rq_depth: rq.as_ref().map_or(0, RecvQueue::max_wr),
+                rq_stride: rq.as_ref().map_or(0, |_| stride(cap.max_recv_sge)),
+                db_slot: slot,
+                max_send_wr: cap.max_send_wr,
+                max_recv_wr: cap.max_recv_wr,
+                max_send_sge: cap.max_send_sge,
+                max_recv_sge: cap.max_recv_sge,
+                max_inline: cap.max_inline,
+                reserved: 0,
+            });
+            user_side = Some(UserSide {
+                context,
+                slot,
+                _sq: sq_map,
+                _rq: rq_map,
+            });
+        }
+        let number = free_number(dev)?;
+        let sent = Sent::new(sq_wr)?;
+        let transport = dev.transport.new_qp()?;
+        let ops = dev.transport.send_ops(user);
+        let made = Arc::pin_init(
+            try_pin_init!(Self {
+                dev: dev.clone(),
+                pd: init.pd.clone(),
+                number,
+                send_cq: init.send_cq.clone(),
+                recv_cq: init.recv_cq.clone(),
+                srq: init.srq.clone(),
+                handle,
+                user,
+                sig_all: init.sig_all,
+                limits: SendLimits {
+                    ops,
+                    ud: false,
+                    max_sge: cap.max_send_sge as u8,
+                    max_sge_rd: cap.max_send_sge as u8,
+                    max_inline: cap.max_inline as u16,
+                },
+                cap,
+                state: Atomic::new(dev.transport.initial_state() as u32),
+                access: Atomic::new(0),
+                sq,
+                post <- new_spinlock_irq!(Producer::new(0), "Qp::post"),
+                sent <- new_spinlock_irq!(sent, "Qp::sent"),
+                rq <- new_spinlock_irq!(rq, "Qp::rq"),
+                transport,
+                attrs <- new_mutex!(
+                    Attrs {
+                        max_rd_atomic: 0,
+                        max_dest_rd_atomic: 0,
+                    },
+                    "Qp::attrs"
+                ),
+                gate <- Gate::new(),
+                iw_refs <- Gate::new(),
+                user_side <- new_mutex!(user_side, "Qp::user_side"),
+                work <- new_work!("Qp::work"),
+            }),
+            GFP_KERNEL,
+        );
+        let qp = made?;
+        // From here on a failure has the QP's parts given back by `part`.
+        let ret = match &resp {
+            Some(resp) => udata.respond(resp),
+            None => Ok(()),
+        }
+        .and_then(|()| dev.qps.insert(number, qp.clone()));
+        if let Err(e) = ret {
+            qp.part();
+            return Err(e);
+        }
+        if let Some(side) = &*qp.user_side.lock() {
+            side.context.set_slot(side.slot, Some(qp.clone()));
+        }
+        Ok(qp)
+    }
+
+    /// Takes the QP away from its process.
+    fn part(&self) {
+        let side = self.user_side.lock().take();
+        if let Some(side) = side {
+            side.context.set_slot(side.slot, None);
+        }
+    }
+
+    /// `ibv_destroy_qp(3)`: after the return nothing of the QP is done any more.
+    pub(crate) fn destroy(self: &Arc<Self>) {
+        self.dev.qps.remove(self.number);
+        self.enter_error();
+        self.dev.transport.disconnect(self);
+        self.part();
+        self.iw_refs.close_and_wait();
+        self.gate.close_and_wait();
+        self.dev.transport.destroy_qp(self);
+        self.dev.limits.qp.give();
+    }
+}
+
+/// A number that no QP has. 0 and 1 are the management QPs of IB.
+fn free_number(dev: &Device) -> Result<u32> {
+    for _ in 0..NUMBER_TRIES {
+        let number = random::u32() & 0xff_ffff;
+        if number > 1 && number != 0xff_ffff && dev.qps.get(number).is_none() {
+            return Ok(number);
+        }
+    }
+    const _: () = assert!(MAX_QP < 1 << 23, "half of the numbers are free");
+    Err(ENOMEM)
+}

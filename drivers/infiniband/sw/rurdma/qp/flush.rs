@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A QP in ERROR: every work request completes once, with `WR_FLUSH_ERR` if it was not executed.
+
+use super::{Qp, Record, Sent};
+use crate::cq::{opcode, status};
+use crate::kapi::rdma::qp::QpState;
+use crate::proto::ring::queue::Consumer;
+use crate::proto::ring::FLAG_FLUSH;
+use crate::proto::wqe::abi::{Cqe, MAX_SEND_BYTES};
+use crate::proto::wqe::fetch::{next_send, SendBuf};
+use crate::proto::wqe::send::SendWqe;
+use crate::rq::{RecvWr, TakeError};
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// Why a QP goes to ERROR by itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// The connection ended in an orderly way.
+    Closed,
+    /// The connection broke, or a local work request failed.
+    Fatal,
+    /// The peer sent a Terminate, or something invalid.
+    Request,
+    /// The peer violated an access right.
+    Access,
+}
+
+impl Qp {
+    /// Puts the QP into ERROR, tells its owner why, and sees to the flush. Any context; only the
+    /// first call has an effect.
+    pub(crate) fn fail(self: &Arc<Self>, cause: Cause) {
+        if !self.enter_error() {
+            return;
+        }
+        match cause {
+            Cause::Closed => (),
+            Cause::Fatal => self.handle.fatal(),
+            Cause::Request => self.handle.request_error(),
+            Cause::Access => self.handle.access_error(),
+        }
+        if self.srq.is_some() {
+            self.handle.last_wqe_reached();
+        }
+    }
+
+    /// The state becomes ERROR; the flush is the work's. False if it was before.
+    pub(super) fn enter_error(self: &Arc<Self>) -> bool {
+        if self.state() == QpState::Reset
+            || self.set_state(QpState::Error) == QpState::Error
+        {
+            return false;
+        }
+        self.announce_flush();
+        self.queue_work();
+        true
+    }
+
+    /// From now on whoever posts has to kick.
+    fn announce_flush(&self) {
+        self.sq.set_flags_and_fence(FLAG_FLUSH);
+        if let Some(rq) = &*self.rq.lock() {
+            rq.ring().set_flags_and_fence(FLAG_FLUSH);
+        }
+    }
+
+    /// Flushes what is in the receive queue. Process context.
+    pub(super) fn flush_recv(&self) {
+        if self.srq.is_some() {
+            return;
+        }
+        let mut wr = RecvWr::empty();
+        loop {
+            match self.take_recv(&mut wr) {
+                Ok(()) | Err(TakeError::Bad { .. }) => {
+                    if self.push_recv_error(wr.wr_id, status::WR_FLUSH_ERR).is_err() {
+                        return;
+                    }
+                }
+                Err(TakeError::Empty | TakeError::Corrupt) => return,
+            }
+        }
+    }
+
+    /// Completes a receive that got nothing.
+    pub(crate) fn push_recv_error(
+        &self,
+        wr_id: u64,
+        status: u8,
+    ) -> Result<(), crate::cq::Overflow> {
+        let cqe = Cqe {
+            wr_id,
+            qp_num: self.number,
+            status,
+            opcode: opcode::RECV,
+            vlan_id: 0xffff,
+            ..Cqe::default()
+        };
+        self.recv_cq.push(&cqe, true)
+    }
+
+    /// Flushes what was started, then what is in the send queue. By the queue's engine.
+    pub(crate) fn flush_send(&self, consumer: &mut Consumer) {
+        {
+            let mut sent = self.sent.lock();
+            sent.flush();
+            self.complete_sent(&mut sent);
+        }
+        let mut buf: SendBuf = [0; MAX_SEND_BYTES];
+        // An index or entry that makes no sense ends the queue: nothing behind it can be found.
+        while let Ok(Some(units)) = next_send(&self.sq, consumer, &mut buf) {
+            consumer.advance(units);
+            let mut sent = self.sent.lock();
+            if is_nop(&buf) {
+                sent.skip_units(units);
+            } else {
+                let number = sent.start(Record {
+                    wr_id: SendWqe::wr_id(&buf),
+                    units: units as u8,
+                    ..Record::default()
+                });
+                sent.done(number, status::WR_FLUSH_ERR);
+            }
+            if self.complete_sent(&mut sent) {
+                return;
+            }
+        }
+    }
+}
+
+fn is_nop(buf: &SendBuf) -> bool {
+    use crate::proto::wqe::abi::opcode::NOP;
+    // The opcode stands behind the 64 bits of the id.
+    buf.get(8) == Some(&NOP)
+}
+
+impl Sent {
+    /// A NOP was taken from the ring: it completes without a trace, in order. Only while nothing is
+    /// in flight before it can its units be given back at once; otherwise it becomes a record that
+    /// nobody hears of.
+    pub(crate) fn start_nop(&mut self, units: u32) {
+        let number = self.start(Record {
+            units: units as u8,
+            ..Record::default()
+        });
+        self.done(number, status::SUCCESS);
+    }
+}

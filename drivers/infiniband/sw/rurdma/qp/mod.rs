@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Queue pairs: what they have in common, whatever the wire.
+
+#![forbid(unsafe_code)]
+
+use crate::cq::Cq;
+use crate::device::Device;
+use crate::kapi::rdma::mmap::Mapping;
+use crate::kapi::rdma::qp::{QpCap, QpHandle, QpState};
+use crate::kapi::rdma::ring::Ring;
+use crate::kapi::sync::{Gate, SpinLockIrq};
+use crate::pd::Pd;
+use crate::proto::ring::queue::Producer;
+use crate::proto::wqe::send::SendLimits;
+use crate::rq::{RecvQueue, RecvWr, TakeError};
+use crate::srq::Srq;
+use crate::transport::TransportQp;
+use crate::ucontext::Ucontext;
+use kernel::prelude::*;
+use kernel::sync::atomic::ordering::{Acquire, Full, Relaxed};
+use kernel::sync::atomic::Atomic;
+use kernel::sync::{Arc, Mutex};
+use kernel::workqueue::{impl_has_work, Work, WorkItem};
+
+mod create;
+mod flush;
+mod modify;
+mod post;
+mod sent;
+
+pub(crate) use flush::Cause;
+pub(crate) use sent::{Record, Sent};
+
+/// A queue pair.
+#[pin_data]
+pub(crate) struct Qp {
+    /// The device.
+    pub(crate) dev: Arc<Device>,
+    /// PD of the QP's memory.
+    pub(crate) pd: Arc<Pd>,
+    /// The QP's number.
+    pub(crate) number: u32,
+    /// Where sends complete.
+    pub(crate) send_cq: Arc<Cq>,
+    /// Where receives complete.
+    pub(crate) recv_cq: Arc<Cq>,
+    /// Where receives are taken from, rather than from `rq`.
+    pub(crate) srq: Option<Arc<Srq>>,
+    /// The way back to the `ib_qp`.
+    pub(crate) handle: Arc<QpHandle>,
+    /// A process's QP.
+    pub(crate) user: bool,
+    /// Every send is signalled.
+    pub(crate) sig_all: bool,
+    /// What may be posted to the send queue.
+    pub(crate) limits: SendLimits,
+    /// Sizes, as granted.
+    pub(crate) cap: QpCap,
+    /// `enum ib_qp_state`.
+    state: Atomic<u32>,
+    /// Access rights of peers, `enum ib_access_flags`.
+    access: Atomic<u32>,
+    /// The send queue's ring, which its engine empties.
+    pub(crate) sq: Ring,
+    /// The filling side of `sq` of a kernel user.
+    #[pin]
+    post: SpinLockIrq<Producer>,
+    /// Sends that were taken from the ring and have not completed.
+    #[pin]
+    pub(crate) sent: SpinLockIrq<Sent>,
+    /// The receive queue, without an SRQ.
+    #[pin]
+    rq: SpinLockIrq<Option<RecvQueue>>,
+    /// The wire's part.
+    pub(crate) transport: TransportQp,
+    /// Serialises modifications.
+    #[pin]
+    attrs: Mutex<Attrs>,
+    /// Open for whoever works on the QP; closed by its destruction.
+    #[pin]
+    pub(crate) gate: Gate,
+    /// References of iw_cm.
+    #[pin]
+    pub(crate) iw_refs: Gate,
+    #[pin]
+    user_side: Mutex<Option<UserSide>>,
+    #[pin]
+    work: Work<Qp>,
+}
+
+impl_has_work! {
+    impl HasWork<Self> for Qp { self.work }
+}
+
+/// What can be modified and queried.
+#[derive(Clone, Copy)]
+pub(crate) struct Attrs {
+    /// Outbound reads.
+    pub(crate) max_rd_atomic: u8,
+    /// Inbound reads.
+    pub(crate) max_dest_rd_atomic: u8,
+}
+
+/// What ties a process's QP to its context.
+struct UserSide {
+    context: Arc<Ucontext>,
+    slot: u32,
+    _sq: Mapping,
+    _rq: Option<Mapping>,
+}
+
+impl Qp {
+    /// The state. It may have changed already, unless the caller serialises modifications.
+    #[inline]
+    pub(crate) fn state(&self) -> QpState {
+        QpState::from_raw(self.state.load(Acquire)).unwrap_or(QpState::Error)
+    }
+
+    /// Sets the state; gives the one before.
+    fn set_state(&self, state: QpState) -> QpState {
+        QpState::from_raw(self.state.xchg(state as u32, Full)).unwrap_or(QpState::Error)
+    }
+
+    /// Access rights of peers. Any context.
+    #[inline]
+    pub(crate) fn access(&self) -> u32 {
+        self.access.load(Relaxed)
+    }
+
+    /// Depths that the consumer set. Process context.
+    pub(crate) fn attrs(&self) -> Attrs {
+        *self.attrs.lock()
+    }
+
+    /// Takes a receive work request from the RQ or the SRQ. Any context.
+    pub(crate) fn take_recv(&self, wr: &mut RecvWr) -> Result<(), TakeError> {
+        match &self.srq {
+            Some(srq) => srq.take(wr),
+            None => match &mut *self.rq.lock() {
+                Some(rq) => rq.take(wr),
+                None => Err(TakeError::Empty),
+            },
+        }
+    }
+
+    /// PD of the memory that is received to.
+    pub(crate) fn recv_pd(&self) -> u64 {
+        match &self.srq {
+            Some(srq) => srq.pd.id,
+            None => self.pd.id,
+        }
+    }
+
+    /// Has the QP's work done by the device's workqueue. Any context.
+    pub(crate) fn queue_work(self: &Arc<Self>) {
+        // If it is queued already, that run sees what there is to do now.
+        let _ = self.dev.wq.queue().enqueue(self.clone());
+    }
+
+    /// A process's doorbell rang, in its own context: does the work here.
+    pub(crate) fn kick(self: &Arc<Self>) {
+        self.run();
+    }
+
+    /// Does what there is to do. Process context.
+    fn run(self: &Arc<Self>) {
+        if !self.gate.enter() {
+            return;
+        }
+        self.dev.transport.run(self);
+        if self.state() == QpState::Error {
+            self.flush_recv();
+        }
+        self.gate.leave();
+    }
+}
+
+impl WorkItem for Qp {
+    type Pointer = Arc<Qp>;
+
+    fn run(this: Arc<Qp>) {
+        Qp::run(&this);
+    }
+}

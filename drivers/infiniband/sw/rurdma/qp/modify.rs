@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! States of a queue pair (`ibv_modify_qp(3)`; RFC 5040 section 6 and the RNIC verbs for iWARP).
+
+use super::{Attrs, Qp};
+use crate::kapi::rdma::qp::{QpAttr, QpQuery, QpState};
+use crate::proto::ring::queue::Producer;
+use kernel::prelude::*;
+use kernel::sync::atomic::ordering::{Full, Relaxed};
+use kernel::sync::Arc;
+
+/// Whether a consumer may ask for this transition (IBTA volume 1, figure 124: any state goes to
+/// RESET and ERROR).
+fn is_legal(from: QpState, to: QpState) -> bool {
+    use QpState::{Error, Init, Reset, Rtr, Rts, Sqd, Sqe};
+
+    match (from, to) {
+        (_, Reset | Error) => true,
+        (Reset, Init) | (Init, Init | Rtr) | (Rtr, Rts) => true,
+        (Rts, Rts | Sqd) | (Sqd, Rts | Sqd) | (Sqe, Rts) => true,
+        _ => false,
+    }
+}
+
+impl Qp {
+    /// `ibv_modify_qp(3)`.
+    pub(crate) fn modify(self: &Arc<Self>, attr: &QpAttr<'_>) -> Result {
+        let mut attrs = self.attrs.lock();
+        let from = self.state();
+        if attr.cur_state()?.is_some_and(|cur| cur != from) {
+            return Err(EINVAL);
+        }
+        let to = attr.state()?.unwrap_or(from);
+        if attr.state()?.is_some() && !is_legal(from, to) {
+            return Err(EINVAL);
+        }
+        let mut new = *attrs;
+        let max = self.dev.transport.max_rd_atom();
+        for (to, from) in [
+            (&mut new.max_rd_atomic, attr.max_rd_atomic()),
+            (&mut new.max_dest_rd_atomic, attr.max_dest_rd_atomic()),
+        ] {
+            if let Some(n) = from {
+                if u32::from(n) > max {
+                    return Err(EINVAL);
+                }
+                *to = n;
+            }
+        }
+        *attrs = new;
+        drop(attrs);
+        if let Some(access) = attr.access() {
+            self.access.store(access, Relaxed);
+        }
+        if attr.state()?.is_none() || to == from {
+            return Ok(());
+        }
+        match to {
+            QpState::Error => {
+                self.enter_error();
+                self.dev.transport.disconnect(self);
+                // The caller finds what is in the queues flushed.
+                self.kick();
+            }
+            QpState::Reset => self.reset()?,
+            QpState::Sqd => {
+                self.set_state(QpState::Sqd);
+                self.dev.transport.drain(self);
+            }
+            _ => {
+                self.dev.transport.modify(self, from, to)?;
+                // The connection may have failed meanwhile.
+                self.advance_state(from, to);
+            }
+        }
+        Ok(())
+    }
+
+    /// Back to the beginning: what is in the queues is forgotten.
+    fn reset(self: &Arc<Self>) -> Result {
+        self.enter_error();
+        self.dev.transport.disconnect(self);
+        self.dev.transport.reset(self)?;
+        let _ = core::mem::replace(&mut *self.post.lock(), Producer::new(0));
+        self.sent.lock().reset();
+        self.sq.reset();
+        if let Some(rq) = &mut *self.rq.lock() {
+            rq.reset();
+        }
+        self.access.store(0, Relaxed);
+        *self.attrs.lock() = Attrs {
+            max_rd_atomic: 0,
+            max_dest_rd_atomic: 0,
+        };
+        self.set_state(self.dev.transport.initial_state());
+        Ok(())
+    }
+
+    /// `from` becomes `to`, unless the state has changed meanwhile.
+    pub(crate) fn advance_state(&self, from: QpState, to: QpState) -> bool {
+        self.state.cmpxchg(from as u32, to as u32, Full).is_ok()
+    }
+
+    /// `ibv_query_qp(3)`.
+    pub(crate) fn query(&self) -> QpQuery {
+        let attrs = self.attrs();
+        QpQuery {
+            state: self.state(),
+            access: self.access(),
+            max_rd_atomic: attrs.max_rd_atomic,
+            max_dest_rd_atomic: attrs.max_dest_rd_atomic,
+            cap: self.cap,
+            sig_all: self.sig_all,
+            mtu: self.dev.netdev.mtu(),
+        }
+    }
+}

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! All links, and what happens to them when their netdev changes.
+//!
+//! The core's own look-up by netdev finds one device of a driver only; there may be one of each
+//! link type on a netdev.
+
+#![forbid(unsafe_code)]
+
+use crate::device::Device;
+use crate::kapi::net::netdev::NetDevice;
+use crate::kapi::net::notifier::{NetdevEvent, NetdevNotify};
+use crate::kapi::rdma::attr::Event;
+use crate::kapi::slot::Slot;
+use crate::kapi::task::WorkQueue;
+use kernel::alloc::flags::GFP_KERNEL;
+use kernel::prelude::*;
+use kernel::sync::{new_mutex, Arc, Mutex};
+
+static REGISTRY: Slot<Registry> = Slot::new();
+
+/// The links that exist, from `rdma link add` until the core lets go of the device.
+#[pin_data]
+pub(crate) struct Registry {
+    /// Shared by all links.
+    wq: Arc<WorkQueue>,
+    #[pin]
+    links: Mutex<KVec<Arc<Device>>>,
+}
+
+/// Makes the registry: at the module's init.
+pub(crate) fn init() -> Result {
+    let wq = Arc::new(WorkQueue::new_reclaim(c"rurdma")?, GFP_KERNEL)?;
+    REGISTRY.set(Arc::pin_init(
+        pin_init!(Registry {
+            wq,
+            links <- new_mutex!(KVec::new(), "Registry::links"),
+        }),
+        GFP_KERNEL,
+    )?)
+}
+
+/// The workqueue of all links.
+pub(crate) fn workqueue() -> Result<Arc<WorkQueue>> {
+    Ok(REGISTRY.get().ok_or(ENODEV)?.wq.clone())
+}
+
+/// Drops the registry: at the module's exit, when there are no links any more.
+pub(crate) fn exit() {
+    drop(REGISTRY.take());
+}
+
+/// Enters a link. EEXIST if the netdev has one of this type already.
+pub(crate) fn enter(dev: &Arc<Device>) -> Result {
+    let registry = REGISTRY.get().ok_or(ENODEV)?;
+    let mut links = registry.links.lock();
+    let same = |d: &Arc<Device>| {
+        d.netdev.is(&dev.netdev) && d.transport.protocol() == dev.transport.protocol()
+    };
+    if links.iter().any(same) {
+        return Err(EEXIST);
+    }
+    links.push(dev.clone(), GFP_KERNEL)?;
+    Ok(())
+}
+
+/// Forgets a link.
+pub(crate) fn leave(dev: &Device) {
+    let Some(registry) = REGISTRY.get() else {
+        return;
+    };
+    let mut gone = None;
+    {
+        let mut links = registry.links.lock();
+        if let Some(i) = links.iter().position(|d| core::ptr::eq(&**d, dev)) {
+            gone = links.remove(i).ok();
+        }
+    }
+    drop(gone);
+}
+
+/// Calls `f` with every link on `netdev`, without a lock held.
+fn for_links_on(netdev: &NetDevice, f: impl Fn(&Arc<Device>)) {
+    let Some(registry) = REGISTRY.get() else {
+        return;
+    };
+    // One of each protocol at most.
+    let mut found: [Option<Arc<Device>>; 2] = [None, None];
+    {
+        let links = registry.links.lock();
+        let on = links.iter().filter(|d| d.netdev.is(netdev));
+        for (to, dev) in found.iter_mut().zip(on) {
+            *to = Some(dev.clone());
+        }
+    }
+    found.iter().flatten().for_each(f);
+}
+
+/// Receives the events of all netdevs.
+pub(crate) struct Watch;
+
+impl NetdevNotify for Watch {
+    fn event(event: NetdevEvent, netdev: &NetDevice) {
+        for_links_on(netdev, |dev| match event {
+            NetdevEvent::Unregister => dev.handle.unregister_queued(),
+            NetdevEvent::MoveAway => dev.netdev_moves(),
+            NetdevEvent::Address => dev.handle.dispatch(Event::GidChange),
+            NetdevEvent::Register => dev.netdev_arrived(),
+            NetdevEvent::State | NetdevEvent::Mtu | NetdevEvent::Name => {
+                dev.netdev_changed();
+            }
+        });
+    }
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! iWARP: RDMAP and DDP over MPA over TCP (RFC 5040, 5041, 5044, 6580, 6581).
+
+#![forbid(unsafe_code)]
+
+use super::{Transport, TransportQp};
+use crate::device::Device;
+use crate::kapi::rdma::attr::{PortImmutable, Protocol};
+use crate::kapi::rdma::qp::QpState;
+use crate::proto::wqe::send::{OPS_IWARP, OPS_KERNEL};
+use crate::qp::Qp;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+pub(crate) mod cm;
+pub(crate) mod rx;
+pub(crate) mod stream;
+pub(crate) mod tx;
+
+use stream::Stream;
+
+/// Inbound and outbound reads of a QP.
+pub(crate) const MAX_RD_ATOM: u32 = 128;
+
+/// The iWARP transport.
+pub(crate) struct Iwarp;
+
+/// The one object of it.
+pub(crate) static IWARP: Iwarp = Iwarp;
+
+impl Transport for Iwarp {
+    fn protocol(&self) -> Protocol {
+        Protocol::Iwarp
+    }
+
+    fn guid_tag(&self) -> [u8; 2] {
+        [0xff, 0xfe]
+    }
+
+    fn port_immutable(&self) -> PortImmutable {
+        PortImmutable {
+            gid_table_len: 1,
+            pkey_table_len: 0,
+            protocol: Protocol::Iwarp,
+        }
+    }
+
+    fn caps(&self) -> u64 {
+        0
+    }
+
+    fn max_rd_atom(&self) -> u32 {
+        MAX_RD_ATOM
+    }
+
+    fn send_ops(&self, user: bool) -> u32 {
+        if user {
+            OPS_IWARP
+        } else {
+            OPS_IWARP | OPS_KERNEL
+        }
+    }
+
+    /// The IDLE of RNIC verbs is INIT to its users: receives may be posted at once.
+    fn initial_state(&self) -> QpState {
+        QpState::Init
+    }
+
+    fn new_qp(&self) -> Result<TransportQp> {
+        Ok(TransportQp::Iwarp(Stream::new()?))
+    }
+
+    fn modify(&self, _qp: &Arc<Qp>, _from: QpState, to: QpState) -> Result {
+        match to {
+            QpState::Init | QpState::Rtr => Ok(()),
+            // Only a connection makes a QP ready to send.
+            _ => Err(EINVAL),
+        }
+    }
+
+    fn drain(&self, qp: &Arc<Qp>) {
+        qp.stream_drain();
+    }
+
+    fn disconnect(&self, qp: &Arc<Qp>) {
+        qp.stream_abort();
+    }
+
+    fn reset(&self, qp: &Arc<Qp>) -> Result {
+        qp.stream_reset()
+    }
+
+    fn run(&self, qp: &Arc<Qp>) {
+        qp.stream_run();
+    }
+
+    fn destroy_qp(&self, qp: &Arc<Qp>) {
+        qp.stream_forget();
+    }
+
+    fn netdev_leaves(&self, dev: &Device) {
+        cm::netdev_leaves(dev);
+    }
+
+    fn netdev_arrives(&self, dev: &Device) {
+        cm::netdev_arrives(dev);
+    }
+
+    fn device_goes(&self, dev: &Device) {
+        cm::device_goes(dev);
+    }
+}

@@ -1,0 +1,538 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Receiving: from the socket into the memory of MRs and receive buffers.
+//!
+//! Runs with the socket's lock held, mostly in softirq. Payload is copied once, straight to where it
+//! belongs, and summed on the way.
+
+use super::cm::StreamParams;
+use super::tx::{invalidate, KernelCrc};
+use crate::cq::{opcode, status, WC_WITH_INVALIDATE};
+use crate::kapi::net::skb::SkbChunk;
+use crate::kapi::net::socket::LockedSock;
+use crate::kapi::rdma::attr::access;
+use crate::kapi::rdma::qp::QpState;
+use crate::kapi::sync::Turn;
+use crate::mr::{AccessError, Span};
+use crate::proto::iwarp::negotiate::RtrPlan;
+use crate::proto::iwarp::rx::{Event, Message, Payload, Receiver, RxConfig, Segment, Target, Want};
+use crate::proto::wire::rdmap::{Opcode, ReadRequest};
+use crate::proto::wire::terminate::{TermError, Terminate, LAYER_DDP, LAYER_RDMAP};
+use crate::proto::wqe::abi::{Cqe, Sge};
+use crate::qp::{Cause, Qp};
+use crate::rq::{RecvWr, TakeError};
+use kernel::prelude::*;
+use kernel::sync::atomic::ordering::Release;
+use kernel::sync::Arc;
+
+/// The receiving side of a stream.
+pub(super) struct Rx {
+    receiver: Receiver,
+    /// Receive work request of the message in progress.
+    recv: RecvWr,
+    have_recv: bool,
+    /// What a responder waits for.
+    plan: RtrPlan,
+    /// Something came that the sending side has to act on.
+    answer: bool,
+}
+
+impl Rx {
+    pub(super) fn new() -> Self {
+        Self {
+            receiver: Receiver::new(RxConfig {
+                crc: true,
+                rfc7306: false,
+            }),
+            recv: RecvWr::empty(),
+            have_recv: false,
+            plan: RtrPlan::ClientServer,
+            answer: false,
+        }
+    }
+
+    /// The stream begins.
+    pub(super) fn start(&mut self, params: &StreamParams) {
+        self.receiver = Receiver::new(RxConfig {
+            crc: params.crc,
+            rfc7306: false,
+        });
+        self.have_recv = false;
+        self.plan = params.plan;
+    }
+}
+
+/// Why reception ended.
+struct Failure {
+    error: TermError,
+    cause: Cause,
+}
+
+impl From<TermError> for Failure {
+    fn from(error: TermError) -> Self {
+        Self {
+            error,
+            cause: Cause::Request,
+        }
+    }
+}
+
+/// The reason of a Terminate for a tagged segment that is refused (RFC 5041 section 7.2; the rights
+/// are RDMAP's to check, RFC 5040 section 8.1).
+fn tagged_error(error: AccessError) -> Failure {
+    let error = match error {
+        AccessError::Key => TermError::DDP_INVALID_STAG,
+        AccessError::Pd => TermError::DDP_STAG_STREAM,
+        AccessError::Bounds => TermError::DDP_BOUNDS,
+        AccessError::Wrap => TermError::DDP_TO_WRAP,
+        AccessError::Access => TermError::RDMAP_ACCESS,
+        AccessError::Invalidate => TermError::RDMAP_CANNOT_INVALIDATE,
+    };
+    Failure {
+        error,
+        cause: Cause::Access,
+    }
+}
+
+impl Qp {
+    /// Takes everything that the socket has, whose lock is held; in ERROR, flushes the receive that
+    /// is in progress. Any context. True if there may be something to send now.
+    pub(super) fn receive(self: &Arc<Self>, sk: Option<&LockedSock>) -> bool {
+        let mut answer = false;
+        self.stream().rx.run(|rx| {
+            if let Some(sk) = sk {
+                // A read error is a connection that is gone: `state_change` tells.
+                let _ = sk.read(|chunk| rx.chunk(self, chunk));
+            }
+            if self.state() == QpState::Error {
+                rx.flush(self);
+            }
+            answer |= core::mem::take(&mut rx.answer);
+            Turn::Done
+        });
+        answer
+    }
+}
+
+impl Rx {
+    /// Takes a piece of the stream; gives how much of it was used: all.
+    fn chunk(&mut self, qp: &Arc<Qp>, chunk: &SkbChunk<'_>) -> usize {
+        let mut at = 0;
+        // The memory of the segment in progress, from which byte of it on; looked up again for each
+        // piece of the stream, so that no deregistration waits for the peer.
+        let mut span = None;
+        if !matches!(qp.state(), QpState::Rts | QpState::Sqd) {
+            return chunk.len();
+        }
+        while at < chunk.len() {
+            let left = chunk.len() - at;
+            let step = match self.receiver.want() {
+                Want::Nothing => return chunk.len(),
+                Want::Control(buf) => {
+                    let n = buf.len().min(left);
+                    let copied = match buf.get_mut(..n) {
+                        Some(buf) => chunk.copy_to_slice(at, buf),
+                        None => Err(EFAULT),
+                    };
+                    at += n;
+                    match copied {
+                        Ok(()) => self.control(qp, n, &mut span),
+                        Err(_) => Err(TermError::RDMAP_STREAM.into()),
+                    }
+                }
+                Want::Payload(payload) => {
+                    let n = (payload.remaining as usize).min(left);
+                    let from = at;
+                    at += n;
+                    self.payload(qp, &payload, chunk, from, n, &mut span)
+                }
+            };
+            if let Err(failure) = step {
+                self.fail(qp, failure);
+                return chunk.len();
+            }
+        }
+        chunk.len()
+    }
+
+    /// Ends the stream with a Terminate.
+    fn fail(&mut self, qp: &Arc<Qp>, failure: Failure) {
+        let body = self.receiver.fail(failure.error);
+        self.flush(qp);
+        self.answer = true;
+        qp.stream_terminate(body, failure.cause);
+    }
+
+    /// The receive in progress will not be completed by the peer.
+    fn flush(&mut self, qp: &Qp) {
+        if core::mem::take(&mut self.have_recv) {
+            let _ = qp.push_recv_error(self.recv.wr_id, status::WR_FLUSH_ERR);
+        }
+    }
+
+    /// `n` more bytes of a header or trailer are there.
+    fn control(&mut self, qp: &Arc<Qp>, n: usize, span: &mut Option<(Span, u32)>) -> Result<(), Failure> {
+        match self.receiver.filled::<KernelCrc>(n)? {
+            Event::None => Ok(()),
+            Event::Start(segment) => {
+                *span = None;
+                self.begin(qp, &segment, span)
+            }
+            Event::End(_, message) => {
+                *span = None;
+                self.end(qp, message)
+            }
+        }
+    }
+
+    /// A segment begins: finds its memory before a byte of it is taken.
+    fn begin(
+        &mut self,
+        qp: &Arc<Qp>,
+        segment: &Segment,
+        span: &mut Option<(Span, u32)>,
+    ) -> Result<(), Failure> {
+        match (segment.op, segment.target) {
+            (Opcode::Write, Target::Tagged { stag, to }) => {
+                if segment.len > 0 {
+                    *span = Some((remote_span(qp, stag, to, segment.len)?, 0));
+                }
+                Ok(())
+            }
+            (Opcode::ReadResponse, Target::Tagged { stag, to }) => {
+                qp.stream().shared.lock().outbound.response(
+                    stag,
+                    to,
+                    segment.len,
+                    segment.last,
+                )?;
+                Ok(())
+            }
+            (_, Target::Untagged { mo, .. }) => {
+                if segment.first && !self.is_indication(segment) {
+                    self.take_recv(qp)?;
+                }
+                if self.have_recv && u64::from(mo) + u64::from(segment.len) > self.recv.room {
+                    self.have_recv = false;
+                    let _ = qp.push_recv_error(self.recv.wr_id, status::LOC_LEN_ERR);
+                    return Err(TermError::DDP_TOO_LONG.into());
+                }
+                Ok(())
+            }
+            _ => Err(TermError::RDMAP_OPCODE.into()),
+        }
+    }
+
+    /// Whether the segment is the initiator's ready-to-receive indication, not a message.
+    fn is_indication(&self, segment: &Segment) -> bool {
+        !self.receiver.has_started() && self.plan.is_indication(segment)
+    }
+
+    fn take_recv(&mut self, qp: &Arc<Qp>) -> Result<(), Failure> {
+        match qp.take_recv(&mut self.recv) {
+            Ok(()) => {
+                self.have_recv = true;
+                Ok(())
+            }
+            Err(TakeError::Empty) => Err(TermError::DDP_NO_BUFFER.into()),
+            Err(TakeError::Corrupt) => Err(Failure {
+                error: TermError::RDMAP_CATASTROPHIC,
+                cause: Cause::Fatal,
+            }),
+            Err(TakeError::Bad { wr_id, error }) => {
+                let _ = qp.push_recv_error(wr_id, error.wc_status());
+                Err(Failure {
+                    error: TermError::RDMAP_CATASTROPHIC,
+                    cause: Cause::Fatal,
+                })
+            }
+        }
+    }
+
+    /// Places `n` bytes of payload.
+    fn payload(
+        &mut self,
+        qp: &Arc<Qp>,
+        payload: &Payload,
+        chunk: &SkbChunk<'_>,
+        from: usize,
+        n: usize,
+        span: &mut Option<(Span, u32)>,
+    ) -> Result<(), Failure> {
+        let mut crc = self.receiver.crc();
+        let sum = self.receiver.wants_crc().then_some(&mut crc);
+        let segment = &payload.segment;
+        match (segment.op, segment.target) {
+            (Opcode::Write, Target::Tagged { stag, to }) => {
+                let found = match span {
+                    Some(found) => found,
+                    None => {
+                        // The segment goes on in a new piece of the stream.
+                        let at = to.wrapping_add(u64::from(payload.placed));
+                        let rest = remote_span(qp, stag, at, payload.remaining)?;
+                        span.insert((rest, payload.placed))
+                    }
+                };
+                let offset = u64::from(payload.placed.wrapping_sub(found.1));
+                found
+                    .0
+                    .place(offset, chunk, from, n, sum)
+                    .map_err(|_| tagged_error(AccessError::Bounds))?;
+            }
+            (Opcode::ReadResponse, _) => {
+                let offset = {
+                    let shared = qp.stream().shared.lock();
+                    let done = shared.outbound.oldest().map_or(0, |o| o.done());
+                    // `done` counts the whole segment already.
+                    u64::from(done) - u64::from(segment.len) + u64::from(payload.placed)
+                };
+                let find = |at| sink_sge(qp, at);
+                scatter(qp, qp.pd.id, find, offset, chunk, from, n, sum).map_err(local_error)?;
+            }
+            (_, Target::Untagged { mo, .. }) => {
+                let offset = u64::from(mo) + u64::from(payload.placed);
+                let sges = self.recv.sges();
+                let find = |at| locate(sges, at);
+                let placed = scatter(qp, qp.recv_pd(), find, offset, chunk, from, n, sum);
+                if let Err(error) = placed {
+                    self.have_recv = false;
+                    let _ = qp.push_recv_error(self.recv.wr_id, status::LOC_PROT_ERR);
+                    return Err(local_error(error));
+                }
+            }
+            _ => return Err(TermError::RDMAP_OPCODE.into()),
+        }
+        self.receiver.placed(n as u32, crc);
+        Ok(())
+    }
+
+    /// A segment is complete, and perhaps a message.
+    fn end(
+        &mut self,
+        qp: &Arc<Qp>,
+        message: Option<Message>,
+    ) -> Result<(), Failure> {
+        if !qp.may_send() {
+            // The initiator is known to be ready now.
+            self.answer = true;
+            qp.stream().may_send.store(true, Release);
+            let link = qp.stream().shared.lock().link.clone();
+            if let Some(link) = link {
+                link.conn.stream_established();
+            }
+        }
+        match message {
+            None | Some(Message::Write) => Ok(()),
+            Some(Message::ReadResponse) => self.read_done(qp),
+            Some(Message::Send {
+                length,
+                solicited,
+                invalidate,
+                ..
+            }) => self.send_done(qp, length, solicited, invalidate),
+            Some(Message::ReadRequest { msn, request }) => self.read_request(qp, msn.get(), request),
+            Some(Message::Terminate(terminate)) => {
+                terminated(qp, &terminate);
+                Ok(())
+            }
+            // Those of RFC 7306, which the receiver was told not to take.
+            Some(_) => Err(TermError::RDMAP_OPCODE.into()),
+        }
+    }
+
+    fn send_done(
+        &mut self,
+        qp: &Arc<Qp>,
+        length: u32,
+        solicited: bool,
+        inv: Option<u32>,
+    ) -> Result<(), Failure> {
+        if !self.have_recv {
+            // The ready-to-receive indication.
+            return Ok(());
+        }
+        self.have_recv = false;
+        let mut cqe = Cqe {
+            wr_id: self.recv.wr_id,
+            byte_len: length,
+            qp_num: qp.number,
+            status: status::SUCCESS,
+            opcode: opcode::RECV,
+            vlan_id: 0xffff,
+            ..Cqe::default()
+        };
+        if let Some(key) = inv {
+            if let Err(error) = invalidate(qp, key) {
+                let _ = qp.push_recv_error(self.recv.wr_id, status::WR_FLUSH_ERR);
+                return Err(match error {
+                    AccessError::Invalidate => tagged_error(error),
+                    _ => Failure {
+                        error: TermError::RDMAP_INVALID_STAG,
+                        cause: Cause::Access,
+                    },
+                });
+            }
+            cqe.imm_inv = key;
+            cqe.wc_flags = WC_WITH_INVALIDATE;
+        }
+        if qp.recv_cq.push(&cqe, solicited).is_err() {
+            return Err(Failure {
+                error: TermError::RDMAP_CATASTROPHIC,
+                cause: Cause::Fatal,
+            });
+        }
+        Ok(())
+    }
+
+    /// The peer wants to read.
+    fn read_request(
+        &mut self,
+        qp: &Arc<Qp>,
+        msn: u32,
+        request: ReadRequest,
+    ) -> Result<(), Failure> {
+        if request.size > 0 && qp.access() & access::REMOTE_READ == 0 {
+            return Err(Failure {
+                error: TermError::RDMAP_ACCESS,
+                cause: Cause::Access,
+            });
+        }
+        let mut shared = qp.stream().shared.lock();
+        shared.inbound.admit()?;
+        shared.push_inbound(msn, request);
+        self.answer = true;
+        Ok(())
+    }
+
+    /// One of our reads is done.
+    fn read_done(&mut self, qp: &Arc<Qp>) -> Result<(), Failure> {
+        let sink = {
+            let mut shared = qp.stream().shared.lock();
+            let order = shared.outbound.complete();
+            order.and_then(|o| shared.sinks.get(o.cookie as usize).copied())
+        };
+        // Work may have waited for this.
+        self.answer = true;
+        let Some(sink) = sink.filter(|s| !s.rtr) else {
+            return Ok(());
+        };
+        let mut done = status::SUCCESS;
+        if let Some(key) = sink.invalidate {
+            if invalidate(qp, key).is_err() {
+                done = status::MW_BIND_ERR;
+            }
+        }
+        let lost = {
+            let mut sent = qp.sent.lock();
+            sent.done(sink.number, done);
+            qp.complete_sent(&mut sent)
+        };
+        if lost || done != status::SUCCESS {
+            return Err(Failure {
+                error: TermError::RDMAP_CATASTROPHIC,
+                cause: Cause::Fatal,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// The peer ended the stream, for a reason that it names.
+fn terminated(qp: &Arc<Qp>, terminate: &Terminate) {
+    // A read that was refused completes with that; everything else was only interrupted.
+    let refused = matches!(terminate.error.layer, LAYER_RDMAP | LAYER_DDP)
+        && terminate.error.etype == 1
+        && terminate.culprit.as_ref().is_some_and(|c| c.read().is_some());
+    if refused {
+        let mut sent = qp.sent.lock();
+        if let Some(number) = sent.oldest_awaiting_peer() {
+            sent.done(number, status::REM_ACCESS_ERR);
+        }
+    }
+    qp.fail(Cause::Request);
+    qp.stream_close(super::cm::StreamEnd::Graceful);
+}
+
+/// Memory of ours that a peer may write to.
+fn remote_span(qp: &Qp, stag: u32, to: u64, len: u32) -> Result<Span, Failure> {
+    if qp.access() & access::REMOTE_WRITE == 0 {
+        return Err(tagged_error(AccessError::Access));
+    }
+    Span::find(
+        &qp.dev,
+        stag,
+        qp.pd.id,
+        to,
+        u64::from(len),
+        access::REMOTE_WRITE,
+    )
+    .map_err(tagged_error)
+}
+
+/// Our own memory is not what the work request said.
+fn local_error(_error: AccessError) -> Failure {
+    Failure {
+        error: TermError::RDMAP_CATASTROPHIC,
+        cause: Cause::Fatal,
+    }
+}
+
+/// The SGE in which byte `at` of a message lies, and the offset in it.
+fn locate(sges: &[Sge], at: u64) -> Option<(Sge, u64)> {
+    let mut start = 0;
+    for sge in sges {
+        let end = start + u64::from(sge.length);
+        if at < end {
+            return Some((*sge, at - start));
+        }
+        start = end;
+    }
+    None
+}
+
+/// As [`locate`], for the oldest of our reads.
+fn sink_sge(qp: &Qp, at: u64) -> Option<(Sge, u64)> {
+    let shared = qp.stream().shared.lock();
+    let slot = shared.outbound.oldest()?.cookie as usize;
+    let sink = shared.sinks.get(slot)?;
+    let from = slot * shared.sink_stride;
+    let sges = shared
+        .sink_sges
+        .get(from..from + usize::from(sink.sges))?;
+    locate(sges, at)
+}
+
+/// Places `n` bytes at `offset` of a message into the SGEs that `find` finds.
+#[expect(clippy::too_many_arguments)]
+fn scatter(
+    qp: &Qp,
+    pd: u64,
+    find: impl Fn(u64) -> Option<(Sge, u64)>,
+    mut offset: u64,
+    chunk: &SkbChunk<'_>,
+    mut from: usize,
+    mut n: usize,
+    mut crc: Option<&mut u32>,
+) -> Result<(), AccessError> {
+    while n > 0 {
+        let (sge, into) = find(offset).ok_or(AccessError::Bounds)?;
+        let len = n.min((u64::from(sge.length) - into) as usize);
+        let addr = sge.addr.checked_add(into).ok_or(AccessError::Wrap)?;
+        let span = Span::local(
+            &qp.dev,
+            !qp.user,
+            sge.lkey,
+            pd,
+            addr,
+            len as u64,
+            access::LOCAL_WRITE,
+        )?;
+        span.place(0, chunk, from, len, crc.as_deref_mut())
+            .map_err(|_| AccessError::Bounds)?;
+        offset += len as u64;
+        from += len;
+        n -= len;
+    }
+    Ok(())
+}
+

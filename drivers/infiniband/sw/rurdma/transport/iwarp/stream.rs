@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The RDMAP stream of a queue pair: what sending and receiving share.
+//!
+//! A stream begins when the connection manager hands over a socket after the MPA exchange, and ends
+//! once: by a Terminate, by the consumer, or with the TCP connection. Then the QP is in ERROR; a new
+//! stream needs a QP that went through RESET.
+
+use super::cm::{Conn, StreamEnd, StreamParams};
+use super::rx::Rx;
+use super::tx::Tx;
+use crate::kapi::errno::is_connected;
+use crate::kapi::net::page::Gfp;
+use crate::kapi::net::socket::{LockedSock, Socket};
+use crate::kapi::rdma::qp::QpState;
+use crate::kapi::sync::{new_spinlock_irq, Owner, SpinLockIrq, Turn};
+use crate::proto::iwarp::orders::{InboundReads, Order, OutboundReads};
+use crate::proto::wire::rdmap::ReadRequest;
+use crate::proto::wire::terminate::TerminateBody;
+use crate::proto::wqe::abi::Sge;
+use crate::qp::{Cause, Qp};
+use crate::transport::TransportQp;
+use kernel::alloc::flags::GFP_KERNEL;
+use kernel::prelude::*;
+use kernel::sync::atomic::ordering::{Acquire, Release};
+use kernel::sync::atomic::Atomic;
+use kernel::sync::Arc;
+
+/// The connection under a stream.
+#[derive(Clone)]
+pub(super) struct Link {
+    pub(super) conn: Arc<Conn>,
+    pub(super) socket: Arc<Socket>,
+}
+
+/// Where the answer to a read goes.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Sink {
+    /// Number of the send (see `qp::Sent`).
+    pub(super) number: u32,
+    /// SGEs in `Shared::sink_sges`, from slot × stride on.
+    pub(super) sges: u8,
+    /// Invalidate this key when it is done.
+    pub(super) invalidate: Option<u32>,
+    /// Nobody posted it: the ready-to-receive indication.
+    pub(super) rtr: bool,
+}
+
+/// What sending and receiving share.
+pub(super) struct Shared {
+    pub(super) link: Option<Link>,
+    /// The peer's reads.
+    pub(super) inbound: InboundReads,
+    queue: KVVec<(u32, ReadRequest)>,
+    queue_head: usize,
+    queue_len: usize,
+    /// Our reads.
+    pub(super) outbound: OutboundReads<KVVec<Order>>,
+    pub(super) sinks: KVVec<Sink>,
+    pub(super) sink_sges: KVVec<Sge>,
+    pub(super) sink_stride: usize,
+    pub(super) next_sink: usize,
+    /// To be sent before anything else; nothing follows it.
+    pub(super) terminate: Option<TerminateBody>,
+    /// Close the connection when everything posted is sent.
+    pub(super) draining: bool,
+    /// The connection was given back.
+    ended: bool,
+}
+
+impl Shared {
+    fn idle() -> Self {
+        Self {
+            link: None,
+            inbound: InboundReads::new(0),
+            queue: KVVec::new(),
+            queue_head: 0,
+            queue_len: 0,
+            outbound: OutboundReads::new(KVVec::new(), 0),
+            sinks: KVVec::new(),
+            sink_sges: KVVec::new(),
+            sink_stride: 0,
+            next_sink: 0,
+            terminate: None,
+            draining: false,
+            ended: false,
+        }
+    }
+
+    /// Queues a read of the peer; `admit` made sure that there is room.
+    pub(super) fn push_inbound(&mut self, msn: u32, request: ReadRequest) {
+        let slots = self.queue.len();
+        if self.queue_len < slots {
+            let at = (self.queue_head + self.queue_len) % slots;
+            if let Some(slot) = self.queue.get_mut(at) {
+                *slot = (msn, request);
+                self.queue_len += 1;
+            }
+        }
+    }
+
+    /// The next read of the peer to answer.
+    pub(super) fn pop_inbound(&mut self) -> Option<(u32, ReadRequest)> {
+        if self.queue_len == 0 {
+            return None;
+        }
+        let request = *self.queue.get(self.queue_head)?;
+        self.queue_head = (self.queue_head + 1) % self.queue.len();
+        self.queue_len -= 1;
+        Some(request)
+    }
+}
+
+/// The stream of a QP.
+#[pin_data]
+pub(crate) struct Stream {
+    pub(super) tx: Owner<Tx>,
+    pub(super) rx: Owner<Rx>,
+    #[pin]
+    pub(super) shared: SpinLockIrq<Shared>,
+    /// FPDUs may be sent: the peer is known to be ready.
+    pub(super) may_send: Atomic<bool>,
+}
+
+impl Stream {
+    /// Without a connection.
+    pub(super) fn new() -> Result<Pin<KBox<Self>>> {
+        KBox::pin_init(
+            try_pin_init!(Self {
+                tx: Owner::new(Tx::new()?),
+                rx: Owner::new(Rx::new()),
+                shared <- new_spinlock_irq!(Shared::idle(), "Stream::shared"),
+                may_send: Atomic::new(false),
+            }),
+            GFP_KERNEL,
+        )
+    }
+}
+
+/// From where the sending side is driven.
+#[derive(Clone, Copy)]
+pub(super) enum Context<'a> {
+    /// Process context, nothing held.
+    Process,
+    /// A callback of the socket: its lock is held.
+    Callback(&'a LockedSock),
+}
+
+impl Context<'_> {
+    /// Batches before others get a chance.
+    pub(super) fn budget(self) -> u32 {
+        match self {
+            Self::Process => 64,
+            Self::Callback(_) => 8,
+        }
+    }
+
+    /// How memory may be allocated.
+    pub(super) fn gfp(self) -> Gfp {
+        match self {
+            Self::Process => Gfp::Noio,
+            Self::Callback(_) => Gfp::Atomic,
+        }
+    }
+}
+
+impl Qp {
+    /// The QP's stream.
+    pub(super) fn stream(&self) -> &Stream {
+        let TransportQp::Iwarp(stream) = &self.transport;
+        stream
+    }
+
+    /// The connection is there: RDMA begins. EINVAL if the QP is not in a state for it, EISCONN if it
+    /// has a connection. Process context.
+    pub(super) fn stream_start(
+        self: &Arc<Self>,
+        conn: Arc<Conn>,
+        socket: Arc<Socket>,
+        params: StreamParams,
+    ) -> Result {
+        if !self.gate.enter() {
+            return Err(EINVAL);
+        }
+        let ret = self.start(conn, socket, &params);
+        self.gate.leave();
+        ret
+    }
+
+    fn start(
+        self: &Arc<Self>,
+        conn: Arc<Conn>,
+        socket: Arc<Socket>,
+        params: &StreamParams,
+    ) -> Result {
+        let stream = self.stream();
+        let stride = self.cap.max_send_sge as usize;
+        let ord = params.ord as usize;
+        let slots = ord.max(1);
+        let mut fresh = Shared {
+            link: Some(Link { conn, socket }),
+            inbound: InboundReads::new(params.ird.max(1)),
+            queue: KVVec::from_elem((0, EMPTY_READ), params.ird.max(1) as usize, GFP_KERNEL)?,
+            outbound: OutboundReads::new(
+                KVVec::from_elem(Order::EMPTY, slots, GFP_KERNEL)?,
+                slots as u32,
+            ),
+            sinks: KVVec::from_elem(Sink::default(), slots, GFP_KERNEL)?,
+            sink_sges: KVVec::from_elem(Sge::default(), slots * stride, GFP_KERNEL)?,
+            sink_stride: stride,
+            ..Shared::idle()
+        };
+        {
+            let mut shared = stream.shared.lock();
+            if shared.link.is_some() {
+                return Err(is_connected());
+            }
+            core::mem::swap(&mut *shared, &mut fresh);
+        }
+        drop(fresh);
+        stream.tx.run(|tx| {
+            tx.start(params);
+            Turn::Done
+        });
+        stream.rx.run(|rx| {
+            rx.start(params);
+            Turn::Done
+        });
+        stream.may_send.store(params.initiator, Release);
+        let from = self.state();
+        if !matches!(from, QpState::Init | QpState::Rtr) || !self.advance_state(from, QpState::Rts)
+        {
+            *stream.shared.lock() = Shared::idle();
+            return Err(EINVAL);
+        }
+        // What was posted before, or the indication that the peer waits for.
+        self.queue_work();
+        Ok(())
+    }
+
+    /// The socket has data. With the socket's lock held, any context.
+    pub(super) fn stream_data_ready(self: &Arc<Self>, sk: &LockedSock) {
+        if !self.gate.enter() {
+            return;
+        }
+        if self.receive(Some(sk)) {
+            self.transmit(Context::Callback(sk));
+        }
+        self.gate.leave();
+    }
+
+    /// The socket has room again. With the socket's lock held, any context.
+    pub(super) fn stream_write_space(self: &Arc<Self>, sk: &LockedSock) {
+        if !self.gate.enter() {
+            return;
+        }
+        self.transmit(Context::Callback(sk));
+        self.gate.leave();
+    }
+
+    /// The peer ended the connection, in an orderly way or (`reset`) not. What it sent before has been
+    /// read. Any context.
+    pub(super) fn stream_peer_closed(self: &Arc<Self>, reset: bool) {
+        if reset {
+            self.fail(Cause::Fatal);
+        } else {
+            self.fail(Cause::Closed);
+        }
+        self.stream_close(if reset {
+            StreamEnd::Abort
+        } else {
+            StreamEnd::Graceful
+        });
+    }
+
+    /// Gives the connection back to its manager, once.
+    pub(super) fn stream_close(&self, how: StreamEnd) {
+        let link = {
+            let mut shared = self.stream().shared.lock();
+            let first = !core::mem::replace(&mut shared.ended, true);
+            shared.link.clone().filter(|_| first)
+        };
+        if let Some(link) = link {
+            link.conn.stream_closed(how);
+        }
+    }
+
+    /// The consumer wants no more of the connection (→ ERROR, RESET, destruction).
+    pub(super) fn stream_abort(&self) {
+        // A Terminate that is on its way closes the connection by itself.
+        if self.stream().shared.lock().terminate.is_none() {
+            self.stream_close(StreamEnd::Abort);
+        }
+    }
+
+    /// Finish what was posted, then close (→ SQD).
+    pub(super) fn stream_drain(self: &Arc<Self>) {
+        self.stream().shared.lock().draining = true;
+        self.queue_work();
+    }
+
+    /// The QP goes back to the beginning; its connection, if any, has been told.
+    pub(super) fn stream_reset(self: &Arc<Self>) -> Result {
+        let stream = self.stream();
+        let mut fresh = Shared::idle();
+        core::mem::swap(&mut *stream.shared.lock(), &mut fresh);
+        drop(fresh);
+        stream.may_send.store(false, Release);
+        stream.tx.run(|tx| {
+            tx.reset();
+            Turn::Done
+        });
+        Ok(())
+    }
+
+    /// The QP is gone: lets go of the connection.
+    pub(super) fn stream_forget(&self) {
+        let mut fresh = Shared::idle();
+        core::mem::swap(&mut *self.stream().shared.lock(), &mut fresh);
+        drop(fresh);
+        self.stream().tx.run(|tx| {
+            tx.reset();
+            Turn::Done
+        });
+    }
+
+    /// Does what there is to do. Process context.
+    pub(super) fn stream_run(self: &Arc<Self>) {
+        if self.state() == QpState::Error {
+            self.receive(None);
+        }
+        self.transmit(Context::Process);
+    }
+
+    /// Ends the stream with a Terminate. Any context.
+    pub(super) fn stream_terminate(self: &Arc<Self>, body: TerminateBody, cause: Cause) {
+        {
+            let mut shared = self.stream().shared.lock();
+            if shared.terminate.is_none() {
+                shared.terminate = Some(body);
+            }
+        }
+        self.fail(cause);
+        self.queue_work();
+    }
+
+    /// Runs the sending side, unless somebody does already, who then does this work too.
+    pub(super) fn transmit(self: &Arc<Self>, context: Context<'_>) {
+        let turn = self.stream().tx.run(|tx| tx.turn(self, context));
+        if turn == Turn::More {
+            self.queue_work();
+        }
+    }
+
+    /// Whether FPDUs may be sent.
+    pub(super) fn may_send(&self) -> bool {
+        self.stream().may_send.load(Acquire)
+    }
+}
+
+const EMPTY_READ: ReadRequest = ReadRequest {
+    sink_stag: 0,
+    sink_to: 0,
+    size: 0,
+    source_stag: 0,
+    source_to: 0,
+};

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Which object answers which verb.
+
+#![forbid(unsafe_code)]
+
+use crate::cq::Cq;
+use crate::device::Device;
+use crate::kapi::abi;
+use crate::kapi::rdma::attr::{DeviceAttr, PortAttr, PortImmutable};
+use crate::kapi::rdma::cq::{CqHandle, CqInit, NotifyFlags, WcWriter};
+use crate::kapi::rdma::mr::{MrInit, Registration};
+use crate::kapi::rdma::ops::Driver;
+use crate::kapi::rdma::qp::{QpAttr, QpHandle, QpInit, QpQuery, RecvWrs, SendWrs};
+use crate::kapi::rdma::srq::{SrqAttr, SrqHandle};
+use crate::kapi::rdma::ucontext::Context;
+use crate::kapi::rdma::udata::Udata;
+use crate::mr::Mr;
+use crate::pd::Pd;
+use crate::qp::Qp;
+use crate::srq::Srq;
+use crate::transport::iwarp::cm::IwarpCm;
+use crate::ucontext::Ucontext;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// The driver.
+pub(crate) struct Rurdma;
+
+impl Driver for Rurdma {
+    type Device = Device;
+    type Ucontext = Ucontext;
+    type Pd = Pd;
+    type Cq = Cq;
+    type Qp = Qp;
+    type Srq = Srq;
+    type Mr = Mr;
+    type IwCm = IwarpCm;
+
+    const DRIVER_ID: u32 = abi::DRIVER_ID;
+    const ABI_VERSION: u32 = abi::ABI_VERSION;
+
+    fn query_device(dev: &Device) -> DeviceAttr {
+        dev.attr()
+    }
+
+    fn query_port(dev: &Device) -> PortAttr {
+        dev.port()
+    }
+
+    fn port_immutable(dev: &Device) -> PortImmutable {
+        dev.port_immutable()
+    }
+
+    fn query_gid(dev: &Device, index: i32) -> Result<[u8; 16]> {
+        dev.gid(index)
+    }
+
+    fn device_gone(dev: &Arc<Device>) {
+        dev.transport.device_goes(dev);
+        crate::registry::leave(dev);
+    }
+
+    fn alloc_ucontext(
+        dev: &Arc<Device>,
+        context: &Context<'_>,
+        udata: &Udata<'_>,
+    ) -> Result<Arc<Ucontext>> {
+        Ucontext::create(dev, context, udata)
+    }
+
+    fn dealloc_ucontext(context: &Ucontext) {
+        context.destroy();
+    }
+
+    fn disassociate_ucontext(context: &Ucontext) {
+        context.disassociate();
+    }
+
+    fn kick(context: &Ucontext) -> Result {
+        context.kick()
+    }
+
+    fn alloc_pd(dev: &Arc<Device>, user: bool) -> Result<Arc<Pd>> {
+        Pd::create(dev, user)
+    }
+
+    fn dealloc_pd(pd: &Pd) {
+        pd.destroy();
+    }
+
+    fn create_cq(
+        dev: &Arc<Device>,
+        init: &CqInit,
+        handle: Arc<CqHandle>,
+        udata: &Udata<'_>,
+    ) -> Result<(Arc<Cq>, u32)> {
+        Cq::create(dev, init, handle, udata)
+    }
+
+    fn destroy_cq(cq: &Cq) {
+        cq.destroy();
+    }
+
+    fn poll_cq(cq: &Cq, wcs: &mut WcWriter<'_>) {
+        cq.poll(wcs);
+    }
+
+    fn req_notify_cq(cq: &Cq, flags: NotifyFlags) -> bool {
+        cq.req_notify(flags)
+    }
+
+    fn create_qp(
+        dev: &Arc<Device>,
+        init: &mut QpInit<Self>,
+        handle: Arc<QpHandle>,
+        udata: &Udata<'_>,
+    ) -> Result<Arc<Qp>> {
+        Qp::create(dev, init, handle, udata)
+    }
+
+    fn qp_number(qp: &Qp) -> u32 {
+        qp.number
+    }
+
+    fn modify_qp(qp: &Arc<Qp>, attr: &QpAttr<'_>) -> Result {
+        qp.modify(attr)
+    }
+
+    fn query_qp(qp: &Qp) -> QpQuery {
+        qp.query()
+    }
+
+    fn destroy_qp(qp: &Arc<Qp>) {
+        qp.destroy();
+    }
+
+    fn post_send(qp: &Arc<Qp>, wrs: &mut SendWrs<'_>) -> Result {
+        qp.post_send(wrs)
+    }
+
+    fn post_recv(qp: &Arc<Qp>, wrs: &mut RecvWrs<'_>) -> Result {
+        qp.post_recv(wrs)
+    }
+
+    fn kick_qp(qp: &Arc<Qp>) -> Result {
+        qp.kick();
+        Ok(())
+    }
+
+    fn qp_by_number(dev: &Device, number: u32) -> Option<Arc<Qp>> {
+        dev.qp_by_number(number)
+    }
+
+    fn iw_add_ref(qp: &Qp) {
+        qp.iw_refs.enter();
+    }
+
+    fn iw_rem_ref(qp: &Qp) {
+        qp.iw_refs.leave();
+    }
+
+    fn qp_handle(qp: &Qp) -> &Arc<QpHandle> {
+        &qp.handle
+    }
+
+    fn create_srq(
+        pd: &Arc<Pd>,
+        attr: &mut SrqAttr,
+        handle: Arc<SrqHandle>,
+        udata: &Udata<'_>,
+    ) -> Result<Arc<Srq>> {
+        Srq::create(pd, attr, handle, udata)
+    }
+
+    fn modify_srq(
+        srq: &Srq,
+        max_wr: Option<u32>,
+        limit: Option<u32>,
+        udata: &Udata<'_>,
+    ) -> Result {
+        srq.modify(max_wr, limit, udata)
+    }
+
+    fn query_srq(srq: &Srq) -> SrqAttr {
+        srq.query()
+    }
+
+    fn destroy_srq(srq: &Srq) {
+        srq.destroy();
+    }
+
+    fn post_srq_recv(srq: &Srq, wrs: &mut RecvWrs<'_>) -> Result {
+        srq.post(wrs)
+    }
+
+    fn create_mr(pd: &Arc<Pd>, init: MrInit) -> Result<Arc<Mr>> {
+        Mr::create(pd, init)
+    }
+
+    fn mr_key(mr: &Mr) -> u32 {
+        mr.key()
+    }
+
+    fn rereg_mr(mr: &Mr, pd: Option<&Arc<Pd>>, access: Option<u32>) -> Result {
+        mr.rereg(pd, access)
+    }
+
+    fn map_mr_sg(mr: &Mr, registration: Registration<'_>) -> Result<c_int> {
+        mr.map_sg(registration)
+    }
+
+    fn dereg_mr(mr: &Mr) {
+        mr.destroy();
+    }
+}
