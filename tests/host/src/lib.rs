@@ -11,7 +11,8 @@
 //! * `wire`: every format, round trips and mutations, the vectors of the RFCs;
 //! * `negotiate`: MPA connection establishment, all pairs of wishes, all cuts;
 //! * `stream`: transmitter against receiver over a byte stream, cut and mutated everywhere;
-//! * `access`: bounds and rights against a naive oracle.
+//! * `connection`: two endpoints, from the first byte to the last, lost at every byte;
+//! * `access`: bounds and rights against a naive oracle, reads in flight.
 //!
 //! The memory-ordering arguments of the ring are checked by the sibling crate `tests/model`.
 //!
