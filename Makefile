@@ -60,11 +60,14 @@ shell: all ## a shell in the VM, module loaded and links up
 demo: all ## from nothing to first RDMA traffic, with a table at the end
 	@$S/demo
 kunit: deps ## KUnit tests in a kernel built from virtme.conf
-	@$S/custom-kernel custom
-	@$S/test kunit
+	@VM=custom $S/test kunit
 debug-test: deps ## the VM tier under KASAN, lockdep, kmemleak (builds a kernel: long)
+	@VM=debug VM_LIMIT=3000 $S/test vm
+.PHONY: custom-kernel debug-kernel
+custom-kernel: deps ## builds the kernel of virtme.conf (KUnit, siw, Rust with checks)
+	@$S/custom-kernel custom
+debug-kernel: deps ## builds the kernel of virtme-debug.conf (long)
 	@$S/custom-kernel debug
-	@VM=debug $S/test vm
 
 .PHONY: abi-snapshot fmt
 abi-snapshot: deps ## accepts the present rurdma-abi.h as the contract

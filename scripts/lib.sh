@@ -128,12 +128,29 @@ in_root() {
 	RO=$ro unshare -m -p -f --kill-child "$TOP/scripts/enter" "${#binds[@]}" "${binds[@]}" "$@"
 }
 
-# kernel_env: sets KREL (release), KTOP (directory in the cache) for the
-# prepared stock kernel; scripts/kernel writes the pointer.
+# kernel_env stock|custom|debug: sets KREL (release), KTOP (directory in the
+# cache) for that kernel; scripts/kernel and scripts/custom-kernel write the
+# pointers.
 kernel_env() {
-	local ptr=$CACHE/kernel-${KERNEL:-$KERNEL_SERIES}.current
-	[ -f "$ptr" ] || die "no prepared kernel yet: run 'make kernel'"
+	local ptr name=$1
+	case $name in
+	stock) ptr=$CACHE/kernel-${KERNEL:-$KERNEL_SERIES}.current ;;
+	custom | debug) ptr=$CACHE/kernel-$name.current ;;
+	*) die "VM=$name: there are stock, custom and debug" ;;
+	esac
+	[ -f "$ptr" ] || die "the $name kernel is not there yet: run 'make $([ "$name" = stock ] || echo "$name-")kernel'"
 	KTOP=$CACHE/$(cat "$ptr")
 	KREL=$(cat "$KTOP/release")
 	export KTOP KREL
+}
+
+# need_kernel: makes the kernel that VM= says if it is not there, and says
+# where it is (kernel_env).
+need_kernel() {
+	"$TOP/scripts/kernel" >/dev/null
+	case ${VM:-stock} in
+	stock) ;;
+	*) "$TOP/scripts/custom-kernel" "$VM" ;;
+	esac
+	kernel_env "${VM:-stock}"
 }

@@ -5,8 +5,10 @@ The usual test takes `pair`: two namespaces joined by a veth, an iWARP link in
 each. Tests that break things take `fresh_pair`.
 """
 
+import json
 import os
 import pathlib
+import time
 
 import pytest
 from rvm import Kmsg, Node, Pair, module_loaded, run
@@ -38,6 +40,30 @@ def kernel_log():
     kmsg.close()
     if bad:
         pytest.fail("the kernel complained:\n" + "\n".join(bad[:40]), pytrace=False)
+
+
+KMEMLEAK = pathlib.Path("/sys/kernel/debug/kmemleak")
+
+
+def pytest_sessionfinish(session):
+    """With kmemleak in the kernel: when all is gone, nothing may be left."""
+    if not KMEMLEAK.exists():
+        return
+    run("ip -all netns del", check=False)
+    for dev in json.loads(run("rdma -j link show", check=False).out or "[]"):
+        run(f"rdma link del {dev['ifname']}", check=False)
+    gone = run("modprobe -r rurdma", check=False) if module_loaded() else None
+    # An object counts as leaked from its second scan and its fifth second on.
+    for _ in range(2):
+        time.sleep(6)
+        KMEMLEAK.write_text("scan")
+    leaks = KMEMLEAK.read_text()
+    text = leaks[:8000] if leaks else ""
+    if gone is not None and gone.rc:
+        text += f"\nthe module cannot be unloaded at the end:\n{gone.out}"
+    if text:
+        print(f"\nkmemleak, after the links were deleted and the module unloaded:\n{text}")
+        session.exitstatus = 1
 
 
 @pytest.fixture(scope="module")
