@@ -2,6 +2,7 @@
 #include <linux/sched/mm.h>
 #include <linux/vmalloc.h>
 #include <linux/workqueue.h>
+#include <rdma/iw_cm.h>
 #include <rdma/rurdma-abi.h>
 #define UVERBS_MODULE_NAME rurdma
 #include <rdma/uverbs_named_ioctl.h>
@@ -109,7 +110,7 @@ int rurdma_map_area(struct vm_area_struct *vma, void *area, bool writable)
 
 struct ib_device *rurdma_alloc_device(size_t size, struct net_device *netdev)
 {
-	return _ib_alloc_device(size, ib_devices_shared_netns() ? &init_net : dev_net(netdev));
+	return _ib_alloc_device(size, dev_net(netdev));
 }
 
 void rurdma_prepare_device(struct ib_device *dev, struct net_device *netdev)

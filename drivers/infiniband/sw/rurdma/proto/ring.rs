@@ -324,16 +324,24 @@ impl RingMem {
     /// is read once.
     pub fn copy_in(&self, index: u32, off: u32, dst: &mut [u8]) {
         let (mut pos, end) = self.locate(index, off);
-        for chunk in dst.chunks_mut(8) {
+        let mut next = || {
             // SAFETY: `pos` is a multiple of 8 below `end`, which lies in the mapping and is a
             // multiple of 8 itself (type invariant).
             let word = unsafe { self.mem.read_data(pos) };
-            for (d, s) in chunk.iter_mut().zip(word) {
-                *d = s;
-            }
             pos += 8;
             if pos == end {
                 pos = OFF_ENTRIES;
+            }
+            word
+        };
+        let mut chunks = dst.chunks_exact_mut(8);
+        for chunk in chunks.by_ref() {
+            chunk.copy_from_slice(&next());
+        }
+        let rest = chunks.into_remainder();
+        if !rest.is_empty() {
+            for (d, s) in rest.iter_mut().zip(next()) {
+                *d = s;
             }
         }
     }
@@ -341,17 +349,25 @@ impl RingMem {
     /// Copies private memory into the ring; a last part of less than 8 bytes is padded with zeros.
     pub fn copy_out(&self, index: u32, off: u32, src: &[u8]) {
         let (mut pos, end) = self.locate(index, off);
-        for chunk in src.chunks(8) {
-            let mut word = [0; 8];
-            for (d, s) in word.iter_mut().zip(chunk) {
-                *d = *s;
-            }
+        let mut put = |word| {
             // SAFETY: As in `copy_in`.
             unsafe { self.mem.write_data(pos, word) };
             pos += 8;
             if pos == end {
                 pos = OFF_ENTRIES;
             }
+        };
+        let mut rest = src;
+        while let Some((word, tail)) = rest.split_first_chunk() {
+            put(*word);
+            rest = tail;
+        }
+        if !rest.is_empty() {
+            let mut word = [0; 8];
+            for (d, s) in word.iter_mut().zip(rest) {
+                *d = *s;
+            }
+            put(word);
         }
     }
 }
@@ -474,5 +490,99 @@ impl StatusMem {
     pub fn set_dead(&self) {
         // SAFETY: Type invariant.
         unsafe { self.mem.u32_at(4) }.store_release(1);
+    }
+}
+
+#[cfg(all(not(loom), any(test, CONFIG_KUNIT = "y")))]
+#[cfg_attr(CONFIG_KUNIT = "y", ::kernel::macros::kunit_tests(rurdma_proto_ring))]
+mod tests {
+    use super::doorbell::{sleep_check, NeedWakeup as _, Pending as _};
+    use super::queue::{Consumer, Corrupt, Producer};
+    use super::*;
+    use core::cell::UnsafeCell;
+
+    /// Words for a ring of four entries of 16 bytes.
+    type Mem = [UnsafeCell<u64>; (OFF_ENTRIES + 64) / 8];
+
+    fn memory() -> Mem {
+        core::array::from_fn(|_| UnsafeCell::new(0))
+    }
+
+    fn ring(mem: &Mem) -> Option<RingMem> {
+        // SAFETY: The tests drop the ring before the memory, and use it through the ring only.
+        unsafe { RingMem::new(NonNull::from(mem).cast(), size_of::<Mem>(), 4, 16) }
+    }
+
+    #[test]
+    fn entries_pass_around_the_end() {
+        let mem = memory();
+        let Some(ring) = ring(&mem) else {
+            return assert!(false);
+        };
+        let start = u32::MAX - 2;
+        ring.producer().store_relaxed(start);
+        ring.consumer().store_relaxed(start);
+        let (mut p, mut c) = (Producer::new(start), Consumer::new(start));
+        for i in 0..9u8 {
+            assert_eq!(p.space(&ring), 4);
+            // Two entries at once, from the middle of the first.
+            ring.copy_out(p.tail(), 8, &[i; 24]);
+            p.advance(2);
+            p.publish(&ring);
+            assert_eq!(c.available(&ring), Ok(2));
+            let mut e = [0; 21];
+            ring.copy_in(c.head(), 8, &mut e);
+            assert_eq!(e, [i; 21]);
+            c.advance(2);
+            c.publish(&ring);
+        }
+        ring.producer().store_relaxed(c.head().wrapping_add(5));
+        assert_eq!(c.available(&ring), Err(Corrupt));
+        ring.consumer().store_relaxed(p.tail().wrapping_add(1));
+        assert_eq!(p.space(&ring), 0);
+    }
+
+    #[test]
+    fn arming_raises_one_event() {
+        let mem = memory();
+        let Some(ring) = ring(&mem) else {
+            return assert!(false);
+        };
+        let mut p = Producer::new(0);
+        let c = Consumer::new(0);
+        assert!(!c.arm(&ring, true));
+        p.advance(1);
+        assert!(!p.publish_and_check_arm(&ring, false));
+        assert!(p.publish_and_check_arm(&ring, true));
+        assert!(!p.publish_and_check_arm(&ring, true));
+        assert!(c.arm(&ring, false));
+        assert!(p.publish_and_check_arm(&ring, false));
+    }
+
+    #[test]
+    fn doorbells_ring_once() {
+        let mem = memory();
+        let base = NonNull::from(&mem).cast();
+        // SAFETY: As in `ring()`; no other view of the memory is made.
+        let db = unsafe { DoorbellMem::new(base, size_of::<Mem>(), 70) };
+        let page = [const { UnsafeCell::new(0u64) }; 8];
+        // SAFETY: As above.
+        let status = unsafe { StatusMem::new(NonNull::from(&page).cast(), 64) };
+        let (Some(db), Some(status)) = (db, status) else {
+            return assert!(false);
+        };
+        let (Some(s), Some(w)) = (db.summary(0), db.pending(1)) else {
+            return assert!(false);
+        };
+        w.store_relaxed(1 << 5 | 1 << 6);
+        s.store_relaxed(1 << 1 | 1 << 63);
+        assert!(!sleep_check(&status, &db));
+        let mut sum = 0;
+        assert_eq!(db.take_pending(|slot| sum += slot), 1);
+        assert_eq!(sum, 69);
+        assert!(sleep_check(&status, &db));
+        assert_eq!(status.flags().load_acquire(), DB_NEED_WAKEUP);
+        status.clear_need_wakeup();
+        assert!(db.pending(2).is_none());
     }
 }

@@ -2,7 +2,7 @@
 
 //! A QP in ERROR: every work request completes once, with `WR_FLUSH_ERR` if it was not executed.
 
-use super::{Qp, Record, Sent};
+use super::{Qp, Record};
 use crate::cq::{opcode, status};
 use crate::kapi::rdma::qp::QpState;
 use crate::proto::ring::queue::Consumer;
@@ -113,7 +113,7 @@ impl Qp {
             consumer.advance(units);
             let mut sent = self.sent.lock();
             if is_nop(&buf) {
-                sent.skip_units(units);
+                sent.nop(units);
             } else {
                 let number = sent.start(Record {
                     wr_id: SendWqe::wr_id(&buf),
@@ -133,17 +133,4 @@ fn is_nop(buf: &SendBuf) -> bool {
     use crate::proto::wqe::abi::opcode::NOP;
     // The opcode stands behind the 64 bits of the id.
     buf.get(8) == Some(&NOP)
-}
-
-impl Sent {
-    /// A NOP was taken from the ring: it completes without a trace, in order. Only while nothing is
-    /// in flight before it can its units be given back at once; otherwise it becomes a record that
-    /// nobody hears of.
-    pub(crate) fn start_nop(&mut self, units: u32) {
-        let number = self.start(Record {
-            units: units as u8,
-            ..Record::default()
-        });
-        self.done(number, status::SUCCESS);
-    }
 }

@@ -6,7 +6,8 @@
 //! has answered, and everything else when the transport has taken it.
 
 use super::Qp;
-use crate::cq::{status, Cq};
+use crate::cq::status::{SUCCESS, WR_FLUSH_ERR};
+use crate::cq::Cq;
 use crate::proto::wqe::abi::Cqe;
 use kernel::alloc::flags::GFP_KERNEL;
 use kernel::prelude::*;
@@ -26,13 +27,21 @@ pub(crate) struct Record {
     pub(crate) signaled: bool,
     /// Waits for the peer's answer, not only for the transport.
     pub(crate) awaits_peer: bool,
+    /// Never told.
+    pub(crate) silent: bool,
+}
+
+/// A record, and what has become of it.
+#[derive(Clone, Copy, Default)]
+struct Entry {
+    record: Record,
     done: bool,
     status: u8,
 }
 
 /// Sends that were started and have not completed, in order.
 pub(crate) struct Sent {
-    records: KVVec<Record>,
+    records: KVVec<Entry>,
     /// Number of the oldest.
     head: u32,
     /// Number of the next.
@@ -46,14 +55,14 @@ impl Sent {
     pub(super) fn new(max: u32) -> Result<Self> {
         let depth = max.max(1).next_power_of_two();
         Ok(Self {
-            records: KVVec::from_elem(Record::default(), depth as usize, GFP_KERNEL)?,
+            records: KVVec::from_elem(Entry::default(), depth as usize, GFP_KERNEL)?,
             head: 0,
             tail: 0,
             units: 0,
         })
     }
 
-    fn slot(&mut self, number: u32) -> Option<&mut Record> {
+    fn slot(&mut self, number: u32) -> Option<&mut Entry> {
         let mask = self.records.len().wrapping_sub(1);
         self.records.get_mut(number as usize & mask)
     }
@@ -67,7 +76,10 @@ impl Sent {
     pub(crate) fn start(&mut self, record: Record) -> u32 {
         let number = self.tail;
         if let Some(slot) = self.slot(number) {
-            *slot = record;
+            *slot = Entry {
+                record,
+                ..Entry::default()
+            };
             self.tail = number.wrapping_add(1);
         }
         number
@@ -77,10 +89,8 @@ impl Sent {
     pub(crate) fn taken(&mut self, from: u32, to: u32) {
         let mut number = from;
         while number != to {
-            if let Some(record) = self.slot(number) {
-                if !record.awaits_peer {
-                    record.done = true;
-                }
+            if let Some(entry) = self.slot(number) {
+                entry.done |= !entry.record.awaits_peer;
             }
             number = number.wrapping_add(1);
         }
@@ -91,11 +101,9 @@ impl Sent {
         if number.wrapping_sub(self.head) >= self.tail.wrapping_sub(self.head) {
             return;
         }
-        if let Some(record) = self.slot(number) {
-            if !record.done {
-                record.done = true;
-                record.status = status;
-            }
+        if let Some(entry) = self.slot(number).filter(|e| !e.done) {
+            entry.done = true;
+            entry.status = status;
         }
     }
 
@@ -103,7 +111,7 @@ impl Sent {
     pub(crate) fn oldest_awaiting_peer(&mut self) -> Option<u32> {
         let mut number = self.head;
         while number != self.tail {
-            if self.slot(number).is_some_and(|r| r.awaits_peer && !r.done) {
+            if self.slot(number).is_some_and(|e| e.record.awaits_peer && !e.done) {
                 return Some(number);
             }
             number = number.wrapping_add(1);
@@ -115,14 +123,19 @@ impl Sent {
     pub(super) fn flush(&mut self) {
         let mut number = self.head;
         while number != self.tail {
-            self.done(number, status::WR_FLUSH_ERR);
+            self.done(number, WR_FLUSH_ERR);
             number = number.wrapping_add(1);
         }
     }
 
-    /// Counts ring entries that complete without a record (NOPs, flushed ones).
-    pub(super) fn skip_units(&mut self, units: u32) {
-        self.units = self.units.wrapping_add(units);
+    /// Starts and ends a NOP: it gives its units back in its turn, and nobody hears of it.
+    pub(crate) fn nop(&mut self, units: u32) {
+        let number = self.start(Record {
+            units: units as u8,
+            silent: true,
+            ..Record::default()
+        });
+        self.done(number, SUCCESS);
     }
 
     /// Forgets everything (→ RESET).
@@ -140,18 +153,17 @@ impl Qp {
         let mut lost = false;
         let before = sent.units;
         while sent.head != sent.tail {
-            let Some(record) = sent.slot(sent.head).copied() else {
+            let Some(entry) = sent.slot(sent.head).filter(|e| e.done).copied() else {
                 break;
             };
-            if !record.done {
-                break;
-            }
+            let record = &entry.record;
             sent.head = sent.head.wrapping_add(1);
             sent.units = sent.units.wrapping_add(u32::from(record.units));
             // The provider may reuse the entry as soon as it polls the completion.
-            if record.signaled || self.sig_all || record.status != status::SUCCESS {
+            let tell = record.signaled || self.sig_all || entry.status != SUCCESS;
+            if tell && !record.silent {
                 self.publish_sq(sent.units);
-                lost |= self.push_send(&self.send_cq, &record);
+                lost |= self.push_send(&self.send_cq, record, entry.status);
             }
         }
         if sent.units != before {
@@ -165,16 +177,16 @@ impl Qp {
         self.sq.consumer().store_release(units);
     }
 
-    fn push_send(&self, cq: &Cq, record: &Record) -> bool {
+    fn push_send(&self, cq: &Cq, record: &Record, status: u8) -> bool {
         let cqe = Cqe {
             wr_id: record.wr_id,
             byte_len: record.byte_len,
             qp_num: self.number,
-            status: record.status,
+            status,
             opcode: record.opcode,
             vlan_id: 0xffff,
             ..Cqe::default()
         };
-        cq.push(&cqe, record.status != status::SUCCESS).is_err()
+        cq.push(&cqe, status != SUCCESS).is_err()
     }
 }

@@ -423,11 +423,15 @@ impl<'a> SendWqe<'a> {
         let buf = buf
             .get_mut(..units * abi::WQE_UNIT)
             .ok_or(WqeError::Truncated)?;
-        let parts = hdr.as_bytes().iter().chain(ext).chain(payload);
-        let padded = parts.copied().chain(core::iter::repeat(0));
-        for (d, s) in buf.iter_mut().zip(padded) {
-            *d = s;
+        let mut rest = buf;
+        for part in [hdr.as_bytes(), ext, payload] {
+            let (head, tail) = rest
+                .split_at_mut_checked(part.len())
+                .ok_or(WqeError::Truncated)?;
+            head.copy_from_slice(part);
+            rest = tail;
         }
+        rest.fill(0);
         Ok(hdr.units)
     }
 }

@@ -611,7 +611,9 @@ impl Tx {
                 }
             };
             if wqe.op == SendOp::Nop {
-                qp.sent.lock().start_nop(units);
+                qp.sent.lock().nop(units);
+                // It may be all that is left to give back.
+                self.built = self.built.wrapping_add(1);
                 continue;
             }
             let mut job = Job {
