@@ -145,6 +145,11 @@ proptest! {
         }
         let n = db.take_pending(|s| assert!(s < slots));
         prop_assert!(n <= slots);
+        for w in 0..1024 {
+            if let Some(p) = db.pending(w) { p.store(u64::MAX, Relaxed); }
+            if let Some(s) = db.summary(w % 16) { s.store(u64::MAX, Relaxed); }
+        }
+        prop_assert_eq!(db.take_pending(|_| ()), slots);
     }
 }
 

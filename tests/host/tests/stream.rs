@@ -740,10 +740,6 @@ fn each_error() {
     }
     one(untagged(0x41, 0x47, 2, 1, 0, 3), TermError::RDMAP_OPERATION);
     one(untagged(0x41, 0x47, 2, 1, 0, 53), TermError::DDP_TOO_LONG);
-    // A Terminate that quotes more than it has: D is set, nothing follows.
-    let mut term = untagged(0x41, 0x47, 2, 1, 0, 4);
-    term[20] = 0x40;
-    one(term, TermError::RDMAP_OPERATION);
     // An atomic operation that does not exist.
     one(untagged(0x41, 0x4a, 1, 1, 0, 52), TermError::RDMAP_OPCODE);
 }

@@ -274,8 +274,13 @@ proptest! {
             }
             None => prop_assert!(layer == 2 || etype == 0),
         }
+        // The reason survives a cut, and what siw does: R without a read request behind it.
         for n in 0..body.as_bytes().len() {
-            prop_assert!(Terminate::parse(&body.as_bytes()[..n]).is_none());
+            let cut = Terminate::parse(&body.as_bytes()[..n]);
+            prop_assert_eq!(cut.map(|c| c.error), (n >= 4).then_some(error));
+            if let Some(c) = cut.and_then(|c| c.culprit) {
+                prop_assert_eq!((c.ddp_hdr(), c.read()), (&hdr[..], None));
+            }
         }
     }
 
