@@ -56,7 +56,7 @@ vm-test: deps ## the tests that need the module, in the VM
 
 .PHONY: shell demo kunit debug-test
 shell: all ## a shell in the VM, module loaded and links up
-	@$S/vm /src/$S/vm-shell
+	@$S/vm -i bash /src/tests/vm/shell
 demo: all ## from nothing to first RDMA traffic, with a table at the end
 	@$S/demo
 kunit: deps ## KUnit tests in a kernel built from virtme.conf
