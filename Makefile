@@ -11,7 +11,7 @@
 MAKEFLAGS += --no-print-directory
 
 S := scripts
-export KDIR KERNEL V W JOBS VM DEV K MIRROR OUT
+export KDIR KERNEL V W JOBS VM DEV K MIRROR OUT ROUNDS
 
 .PHONY: all
 all: deps ## module and provider for KDIR (default: the stock kernel that the project prepares)
@@ -53,6 +53,18 @@ host: deps ## the protocol core under cargo test
 	@$S/test host
 vm-test: deps ## the tests that need the module, in the VM
 	@$S/test vm
+
+.PHONY: pyverbs interop consumers bench soak
+pyverbs: deps ## the packaged pyverbs suite, compared with tests/pyverbs/DEV.expected (DEV=iwarp)
+	@$S/test pyverbs
+interop: deps ## rurdma against siw, both ways
+	@$S/test interop
+consumers: deps ## programs and kernel users that know nothing of rurdma
+	@$S/test consumers
+bench: deps ## rurdma beside siw and TCP in one run: ratios, build/bench/results.json
+	@$S/bench
+soak: deps ## kills, removals and unloads under traffic, ROUNDS=200 times
+	@$S/test soak
 
 .PHONY: shell demo kunit debug-test
 shell: all ## a shell in the VM, module loaded and links up

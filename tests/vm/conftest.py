@@ -1,87 +1,26 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Fixtures of the VM tier. Everything here runs as root inside the VM.
+"""The VM tier: fixtures.py has what its tests are given."""
 
-The usual test takes `pair`: two namespaces joined by a veth, an iWARP link in
-each. Tests that break things take `fresh_pair`.
-"""
+from fixtures import (
+    fresh_pair,
+    kernel_log,
+    module,
+    netns,
+    pair,
+    pytest_configure,
+    pytest_sessionfinish,
+    rdma_exclusive,
+    rounds,
+)
 
-import json
-import os
-import pathlib
-import time
-
-import pytest
-from rvm import Kmsg, Node, Pair, module_loaded, run
-
-if not os.environ.get("RURDMA_VM") and pathlib.Path("/proc/1/comm").read_text().strip() != "init":
-    raise pytest.UsageError("these tests change the machine's network: they run in the VM only (make vm-test)")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def rdma_exclusive():
-    """Exclusive mode can be set only before the first namespace exists."""
-    run("modprobe ib_core")
-    run("rdma system set netns exclusive")
-
-
-@pytest.fixture(scope="session")
-def module():
-    """The module, loaded."""
-    if not module_loaded():
-        run("modprobe rurdma")
-
-
-@pytest.fixture(autouse=True)
-def kernel_log():
-    """Fails the test that makes the kernel complain."""
-    kmsg = Kmsg()
-    yield kmsg
-    bad = kmsg.reports()
-    kmsg.close()
-    if bad:
-        pytest.fail("the kernel complained:\n" + "\n".join(bad[:40]), pytrace=False)
-
-
-KMEMLEAK = pathlib.Path("/sys/kernel/debug/kmemleak")
-
-
-def pytest_sessionfinish(session):
-    """With kmemleak in the kernel: when all is gone, nothing may be left."""
-    if not KMEMLEAK.exists():
-        return
-    run("ip -all netns del", check=False)
-    for dev in json.loads(run("rdma -j link show", check=False).out or "[]"):
-        run(f"rdma link del {dev['ifname']}", check=False)
-    gone = run("modprobe -r rurdma", check=False) if module_loaded() else None
-    # An object counts as leaked from its second scan and its fifth second on.
-    for _ in range(2):
-        time.sleep(6)
-        KMEMLEAK.write_text("scan")
-    leaks = KMEMLEAK.read_text()
-    text = leaks[:8000] if leaks else ""
-    if gone is not None and gone.rc:
-        text += f"\nthe module cannot be unloaded at the end:\n{gone.out}"
-    if text:
-        print(f"\nkmemleak, after the links were deleted and the module unloaded:\n{text}")
-        session.exitstatus = 1
-
-
-@pytest.fixture(scope="module")
-def pair(module):
-    """Two namespaces with a veth and an iWARP link each, shared by a file's tests."""
-    with Pair() as p:
-        yield p
-
-
-@pytest.fixture
-def fresh_pair(module):
-    """The same, for one test only."""
-    with Pair() as p:
-        yield p
-
-
-@pytest.fixture
-def netns(module):
-    """One namespace with a dummy-free start: only `lo`, up."""
-    with Node() as n:
-        yield n
+__all__ = [
+    "fresh_pair",
+    "kernel_log",
+    "module",
+    "netns",
+    "pair",
+    "pytest_configure",
+    "pytest_sessionfinish",
+    "rdma_exclusive",
+    "rounds",
+]
