@@ -128,6 +128,12 @@ impl Qp {
         self.access.load(Relaxed)
     }
 
+    /// Gives peers rights in addition to those they have. Any context.
+    pub(crate) fn grant(&self, access: u32) {
+        let now = self.access();
+        self.access.store(now | access, Relaxed);
+    }
+
     /// Depths that the consumer set. Process context.
     pub(crate) fn attrs(&self) -> Attrs {
         *self.attrs.lock()

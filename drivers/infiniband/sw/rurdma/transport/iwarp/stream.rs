@@ -12,6 +12,7 @@ use super::tx::Tx;
 use crate::kapi::errno::is_connected;
 use crate::kapi::net::page::Gfp;
 use crate::kapi::net::socket::{LockedSock, Socket};
+use crate::kapi::rdma::attr::access;
 use crate::kapi::rdma::qp::QpState;
 use crate::kapi::sync::{new_spinlock_irq, Owner, SpinLockIrq, Turn};
 use crate::proto::iwarp::orders::{InboundReads, Order, OutboundReads};
@@ -233,6 +234,8 @@ impl Qp {
             *stream.shared.lock() = Shared::idle();
             return Err(EINVAL);
         }
+        // librdmacm's active side asks for no rights at all; what iw_cm would give is what RNICs give.
+        self.grant(access::REMOTE_WRITE | access::REMOTE_READ);
         // What was posted before, or the indication that the peer waits for.
         self.queue_work();
         Ok(())
