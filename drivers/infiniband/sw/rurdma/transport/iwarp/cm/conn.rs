@@ -676,9 +676,16 @@ impl Conn {
 
     /// The stream is nobody's any more.
     fn end_stream(self: &Arc<Self>, state: &mut State, how: StreamEnd) {
-        self.notes.lock().stream = None;
-        state.qp = None;
+        self.leave_stream(how == StreamEnd::Abort);
         self.end_socket(state, how != StreamEnd::Abort);
+    }
+
+    /// The QP has no stream any more, and flushes what it still has if it did not end it itself.
+    fn leave_stream(&self, reset: bool) {
+        let qp = self.notes.lock().stream.take();
+        if let Some(qp) = qp {
+            qp.stream_peer_closed(reset);
+        }
     }
 
     /// Closes our end, in good order or not.
@@ -708,10 +715,7 @@ impl Conn {
 
     /// Ends everything at once, whatever it is.
     fn drop_all(self: &Arc<Self>, state: &mut State) {
-        let qp = self.notes.lock().stream.take();
-        if let Some(qp) = qp {
-            qp.stream_peer_closed(true);
-        }
+        self.leave_stream(true);
         if state.phase != Phase::Dead {
             self.end_socket(state, false);
         }
