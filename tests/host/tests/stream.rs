@@ -622,6 +622,7 @@ fn each_error() {
     // Versions.
     one(tagged(0xc0, 0x40, 4), TermError::DDP_TAGGED_VERSION);
     one(tagged(0xc2, 0x40, 4), TermError::DDP_TAGGED_VERSION);
+    one(tagged(0xc3, 0x40, 4), TermError::DDP_TAGGED_VERSION);
     one(
         untagged(0x42, 0x43, 0, 1, 0, 4),
         TermError::DDP_UNTAGGED_VERSION,
