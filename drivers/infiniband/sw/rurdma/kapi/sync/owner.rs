@@ -7,8 +7,10 @@
 //! another, so a softirq that interrupts the owner is served too.
 
 use core::cell::UnsafeCell;
-use kernel::sync::atomic::ordering::{Acquire, Full, Relaxed};
+use kernel::sync::atomic::ordering::{Full, Relaxed};
 use kernel::sync::atomic::Atomic;
+use kernel::time::delay::fsleep;
+use kernel::time::Delta;
 
 const OWNED: u32 = 1;
 const PENDING: u32 = 2;
@@ -72,6 +74,20 @@ impl<T> Owner<T> {
         }
     }
 
+    /// Runs `f` as the owner, after whoever is it now; that takes a moment, as owners have budgets.
+    /// Notes that come meanwhile are lost: the caller sees to a `run` where that matters. Process
+    /// context; for the beginning and the end of things.
+    pub(crate) fn exclusive<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        while self.state.cmpxchg(0, OWNED, Full).is_err() {
+            fsleep(Delta::from_micros(50));
+        }
+        // INVARIANT: This context set `OWNED`.
+        // SAFETY: By the type invariant.
+        let ret = f(unsafe { &mut *self.data.get() });
+        self.state.xchg(0, Full);
+        ret
+    }
+
     /// Becomes the owner, or leaves a note.
     fn acquire_or_note(&self) -> bool {
         let mut old = self.state.load(Relaxed);
@@ -83,10 +99,5 @@ impl<T> Owner<T> {
                 Err(now) => old = now,
             }
         }
-    }
-
-    /// Whether somebody owns the state; only a hint.
-    pub(crate) fn is_owned(&self) -> bool {
-        self.state.load(Acquire) & OWNED != 0
     }
 }

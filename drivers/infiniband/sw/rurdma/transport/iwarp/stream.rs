@@ -219,14 +219,8 @@ impl Qp {
             core::mem::swap(&mut *shared, &mut fresh);
         }
         drop(fresh);
-        stream.tx.run(|tx| {
-            tx.start(params);
-            Turn::Done
-        });
-        stream.rx.run(|rx| {
-            rx.start(params);
-            Turn::Done
-        });
+        stream.tx.exclusive(|tx| tx.start(params));
+        stream.rx.exclusive(|rx| rx.start(params));
         stream.may_send.store(params.initiator, Release);
         let from = self.state();
         if !matches!(from, QpState::Init | QpState::Rtr) || !self.advance_state(from, QpState::Rts)
@@ -309,10 +303,7 @@ impl Qp {
         core::mem::swap(&mut *stream.shared.lock(), &mut fresh);
         drop(fresh);
         stream.may_send.store(false, Release);
-        stream.tx.run(|tx| {
-            tx.reset();
-            Turn::Done
-        });
+        stream.tx.exclusive(Tx::reset);
         Ok(())
     }
 
@@ -321,10 +312,7 @@ impl Qp {
         let mut fresh = Shared::idle();
         core::mem::swap(&mut *self.stream().shared.lock(), &mut fresh);
         drop(fresh);
-        self.stream().tx.run(|tx| {
-            tx.reset();
-            Turn::Done
-        });
+        self.stream().tx.exclusive(Tx::reset);
     }
 
     /// Does what there is to do. Process context.
