@@ -88,7 +88,7 @@ fmt: deps ## formats Rust and Python
 	@$S/fmt
 
 .PHONY: install uninstall
-install: ## module (by DKMS) and provider onto the machine you stand on
+install: ## module and provider onto the machine you stand on (dkms.conf: for DKMS)
 	@$S/install
 uninstall: ## takes both away again
 	@$S/install --remove
