@@ -63,11 +63,6 @@ unsigned int rurdma_dev_type(const struct net_device *dev)
 	return dev->type;
 }
 
-unsigned int rurdma_dev_flags(const struct net_device *dev)
-{
-	return READ_ONCE(dev->flags);
-}
-
 bool rurdma_dev_running(const struct net_device *dev)
 {
 	return netif_running(dev);
@@ -232,19 +227,9 @@ void rurdma_sk_clear_nospace(struct sock *sk)
 		clear_bit(SOCK_NOSPACE, &sk->sk_socket->flags);
 }
 
-int rurdma_sk_wspace(const struct sock *sk)
-{
-	return sk_stream_wspace(sk);
-}
-
 u32 rurdma_tcp_mss(const struct sock *sk)
 {
 	return READ_ONCE(tcp_sk(sk)->mss_cache);
-}
-
-u32 rurdma_tcp_unacked(const struct sock *sk)
-{
-	return READ_ONCE(tcp_sk(sk)->write_seq) - READ_ONCE(tcp_sk(sk)->snd_una);
 }
 
 int rurdma_tcp_read(struct sock *sk, void *data, sk_read_actor_t actor)

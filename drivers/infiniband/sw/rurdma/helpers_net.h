@@ -31,7 +31,6 @@ void rurdma_dev_name(const struct net_device *dev, char *name, size_t size);
 size_t rurdma_dev_addr(const struct net_device *dev, u8 *addr, size_t size);
 unsigned int rurdma_dev_mtu(const struct net_device *dev);
 unsigned int rurdma_dev_type(const struct net_device *dev);
-unsigned int rurdma_dev_flags(const struct net_device *dev);
 bool rurdma_dev_running(const struct net_device *dev);
 bool rurdma_dev_oper_up(const struct net_device *dev);
 bool rurdma_dev_carrier_ok(const struct net_device *dev);
@@ -62,9 +61,7 @@ int rurdma_sk_err(const struct sock *sk);
 u8 rurdma_sk_shutdown(const struct sock *sk);
 bool rurdma_sk_writeable(const struct sock *sk);
 void rurdma_sk_clear_nospace(struct sock *sk);
-int rurdma_sk_wspace(const struct sock *sk);
 u32 rurdma_tcp_mss(const struct sock *sk);
-u32 rurdma_tcp_unacked(const struct sock *sk);
 int rurdma_tcp_read(struct sock *sk, void *data, sk_read_actor_t actor);
 int rurdma_tcp_send(struct sock *sk, void *buf, size_t len);
 int rurdma_tcp_splice(struct sock *sk, const struct bio_vec *bv, unsigned long n, size_t len,

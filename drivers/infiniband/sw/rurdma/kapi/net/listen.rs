@@ -5,7 +5,7 @@
 use crate::bindings;
 use crate::kapi::net::errno::NetError;
 use crate::kapi::net::netdev::NetNs;
-use crate::kapi::net::socket::{bind, create, getname, Callbacks, Control, Hook, Socket};
+use crate::kapi::net::socket::{bind, create, Callbacks, Control, Hook, Socket};
 use core::net::SocketAddr;
 use core::ptr::null_mut;
 use kernel::error::to_result;
@@ -117,17 +117,6 @@ impl ListenSocket {
         // SAFETY: The new socket is ours. It inherited our callback, which finds no user data
         // there, and what it had otherwise is what the listening one had before.
         unsafe { Socket::from_raw(new, self.orig) }
-    }
-
-    /// Our address.
-    pub(crate) fn local_addr(&self) -> Result<SocketAddr> {
-        let control = self.control.lock();
-
-        if control.sock.is_null() {
-            return Err(NetError::NotConn.into());
-        }
-        // SAFETY: By the type invariant the socket lives.
-        unsafe { getname(control.sock, false) }
     }
 
     /// Stops to listen; connections that nobody took are reset. No callback is running when it

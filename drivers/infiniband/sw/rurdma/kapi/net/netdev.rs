@@ -97,11 +97,6 @@ impl NetDevice {
         self.dev == other.dev
     }
 
-    /// Is this the object that `dev` points to?
-    pub(crate) fn is_ptr(&self, dev: *const bindings::net_device) -> bool {
-        core::ptr::eq(self.dev.as_ptr(), dev)
-    }
-
     /// The namespace it is in now; `None` if that is going.
     pub(crate) fn net(&self) -> Option<NetNs> {
         // SAFETY: By the type invariant the device lives.
@@ -150,13 +145,6 @@ impl NetDevice {
     pub(crate) fn kind(&self) -> u32 {
         // SAFETY: By the type invariant.
         unsafe { bindings::rurdma_dev_type(self.as_ptr()) }
-    }
-
-    /// Is it the loopback device of its namespace?
-    pub(crate) fn is_loopback(&self) -> bool {
-        // SAFETY: By the type invariant.
-        let flags = unsafe { bindings::rurdma_dev_flags(self.as_ptr()) };
-        flags & bindings::net_device_flags_IFF_LOOPBACK != 0
     }
 
     /// Is it administratively up?

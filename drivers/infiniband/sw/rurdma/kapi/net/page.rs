@@ -143,16 +143,6 @@ impl PageFrag {
         self.0.bv_len == 0
     }
 
-    /// The bytes.
-    #[inline]
-    pub(crate) fn as_slice(&self) -> &[u8] {
-        // SAFETY: By the type invariant, and by those of `TxPage` nobody writes to them.
-        unsafe {
-            let addr = bindings::rurdma_page_address(self.0.bv_page).cast::<u8>();
-            core::slice::from_raw_parts(addr.add(self.0.bv_offset as usize), self.len())
-        }
-    }
-
     /// Drops the first `n` bytes, which were sent.
     #[inline]
     pub(crate) fn advance(&mut self, n: usize) {

@@ -65,22 +65,6 @@ impl SkbChunk<'_> {
         unsafe { self.copy_to_raw(off, to.as_mut_ptr(), to.len(), None) }
     }
 
-    /// Copies `to.len()` bytes from `off`, and takes them into `crc` on the way.
-    #[inline]
-    pub(crate) fn copy_to_slice_crc(&self, off: usize, to: &mut [u8], crc: &mut u32) -> Result {
-        // SAFETY: A valid slice of that length.
-        unsafe { self.copy_to_raw(off, to.as_mut_ptr(), to.len(), Some(crc)) }
-    }
-
-    /// Takes `len` bytes from `off` into `crc` without a copy.
-    pub(crate) fn crc(&self, off: usize, len: usize, crc: &mut u32) -> Result {
-        let (off, len) = self.range(off, len)?;
-
-        // SAFETY: By the type invariant the range is within the skb.
-        *crc = unsafe { bindings::skb_crc32c(self.skb, off, len, *crc) };
-        Ok(())
-    }
-
     /// Copies `len` bytes from `off` to `to`, and takes them into `crc` on the way.
     ///
     /// # Safety

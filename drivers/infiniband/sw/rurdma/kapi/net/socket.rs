@@ -117,13 +117,6 @@ impl LockedSock {
         })
     }
 
-    /// The largest segment that leaves as one packet.
-    #[inline]
-    pub(crate) fn mss(&self) -> usize {
-        // SAFETY: A TCP socket.
-        unsafe { bindings::rurdma_tcp_mss(self.as_ptr()) as usize }
-    }
-
     /// The connection's state.
     #[inline]
     pub(crate) fn state(&self) -> TcpState {
@@ -142,20 +135,6 @@ impl LockedSock {
         // SAFETY: A socket.
         let shutdown = unsafe { bindings::rurdma_sk_shutdown(self.as_ptr()) };
         u32::from(shutdown) & bindings::RCV_SHUTDOWN != 0 || self.state() == TcpState::Closed
-    }
-
-    /// Bytes that were sent or queued and not acknowledged by the peer.
-    #[inline]
-    pub(crate) fn unacked(&self) -> usize {
-        // SAFETY: A TCP socket.
-        unsafe { bindings::rurdma_tcp_unacked(self.as_ptr()) as usize }
-    }
-
-    /// Bytes that a send would take now, roughly.
-    #[inline]
-    pub(crate) fn send_room(&self) -> usize {
-        // SAFETY: A socket.
-        unsafe { bindings::rurdma_sk_wspace(self.as_ptr()) }.max(0) as usize
     }
 }
 
@@ -313,7 +292,7 @@ pub(super) unsafe fn bind(sock: *mut bindings::socket, addr: &SocketAddr) -> Res
 /// # Safety
 ///
 /// `sock` is a living socket.
-pub(super) unsafe fn getname(sock: *mut bindings::socket, peer: bool) -> Result<SocketAddr> {
+unsafe fn getname(sock: *mut bindings::socket, peer: bool) -> Result<SocketAddr> {
     let mut raw = SockAddrStorage::zeroed();
 
     // SAFETY: By the caller's promise; room for any address.
@@ -427,7 +406,7 @@ impl Socket {
         })
     }
 
-    /// See [`LockedSock::mss`]. Any context.
+    /// The largest segment that leaves as one packet. Any context.
     #[inline]
     pub(crate) fn mss(&self) -> usize {
         // SAFETY: By the type invariant.
@@ -469,14 +448,6 @@ impl Socket {
         Ok(())
     }
 
-    /// Takes the callbacks back. None is running, and none will, when it returns.
-    pub(crate) fn unhook(&self) {
-        let mut control = self.control.lock();
-        let hook = self.unhook_locked(&mut control);
-        drop(control);
-        drop(hook);
-    }
-
     /// TCP calls back with the socket's lock held, so that it is in none of the callbacks while
     /// this has it, and what it calls later are its own functions again.
     fn unhook_locked(&self, control: &mut Control) -> Option<Hook> {
@@ -499,12 +470,6 @@ impl Socket {
             // SAFETY: `with_sock` gives a living socket.
             unsafe { bind(sock, addr) }
         })
-    }
-
-    /// Sends and receives through that network device only.
-    pub(crate) fn bind_to_device(&self, ifindex: i32) -> Result {
-        // SAFETY: By the type invariant; takes the lock.
-        to_result(unsafe { bindings::sock_bindtoindex(self.sk(), ifindex, true) })
     }
 
     /// Begins to connect, without waiting: true if it is connected already.

@@ -162,11 +162,6 @@ impl CmId {
         self.0.as_ptr()
     }
 
-    /// The same cm_id?
-    pub(crate) fn is(&self, other: &CmId) -> bool {
-        self.0 == other.0
-    }
-
     /// Where to listen, or to connect from.
     pub(crate) fn local_addr(&self) -> Result<SocketAddr> {
         // SAFETY: By the type invariant; it is set before we get the cm_id.

@@ -20,7 +20,8 @@ pub(crate) struct Knobs {
     pub(crate) crc: Atomic<bool>,
     /// Initiate with this MPA revision. 2; the responder follows the initiator.
     pub(crate) revision: Atomic<u32>,
-    /// Initiate in the peer-to-peer model, with a ready-to-receive message. Off.
+    /// Initiate in the peer-to-peer model, with a ready-to-receive message: then the responder may
+    /// be the first to send, as many programs have it. On.
     pub(crate) peer_to_peer: Atomic<bool>,
 }
 
@@ -28,7 +29,7 @@ pub(crate) struct Knobs {
 pub(crate) static KNOBS: Knobs = Knobs {
     crc: Atomic::new(true),
     revision: Atomic::new(REV_2 as u32),
-    peer_to_peer: Atomic::new(false),
+    peer_to_peer: Atomic::new(true),
 };
 
 /// What this end wants, for reads as the consumer asks for.

@@ -11,8 +11,9 @@ mod listen;
 mod seam;
 
 pub(crate) use conn::Conn;
+#[expect(unused_imports, reason = "for the module's parameters")]
 pub(crate) use handshake::KNOBS;
-pub(crate) use seam::{RtrRole, StreamEnd, StreamParams};
+pub(crate) use seam::{StreamEnd, StreamParams};
 
 use crate::device::Device;
 use crate::kapi::net::addr::any_port;
@@ -166,6 +167,7 @@ pub(crate) fn exit() {
 }
 
 /// How often private data were longer than what the core can pass on.
+#[expect(dead_code, reason = "for the counters")]
 pub(crate) fn truncated() -> u64 {
     CM.get().map_or(0, |cm| cm.truncated.load(Relaxed))
 }

@@ -2,18 +2,7 @@
 
 //! Between a connection and the QP that its stream is for.
 
-use crate::proto::iwarp::negotiate::{Agreed, Rtr, RtrPlan, RtrSet};
-
-/// Who says first that it is ready (RFC 6581 section 9.2).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum RtrRole {
-    /// Nobody in particular: the initiator's consumer has the first word.
-    None,
-    /// Initiator: this message leaves before anything else.
-    Send(Rtr),
-    /// Responder: one of these comes first; nothing may be sent before.
-    Expect(RtrSet),
-}
+use crate::proto::iwarp::negotiate::{Agreed, RtrPlan};
 
 /// What the two ends agreed upon.
 #[derive(Clone, Copy, Debug)]
@@ -28,9 +17,7 @@ pub(crate) struct StreamParams {
     pub(crate) ird: u32,
     /// READs that we may have outstanding.
     pub(crate) ord: u32,
-    /// Who speaks first.
-    pub(crate) rtr: RtrRole,
-    /// The plan that `rtr` comes from, which knows an indication when it sees one.
+    /// Who speaks first (RFC 6581 section 9.2).
     pub(crate) plan: RtrPlan,
 }
 
@@ -43,11 +30,6 @@ impl StreamParams {
             markers: agreed.tx_markers,
             ird: u32::from(agreed.depths.ird),
             ord: u32::from(agreed.depths.ord),
-            rtr: match agreed.rtr {
-                RtrPlan::ClientServer => RtrRole::None,
-                RtrPlan::Send(rtr) => RtrRole::Send(rtr),
-                RtrPlan::Expect(set) => RtrRole::Expect(set),
-            },
             plan: agreed.rtr,
         }
     }
