@@ -50,6 +50,30 @@ proptest! {
     }
 }
 
+/// The edges, one by one.
+#[test]
+fn bounds_at_the_edges() {
+    let check = |base, length, addr, len| {
+        Region {
+            base,
+            length,
+            rights: Rights(0),
+        }
+        .check(Access::LocalRead, addr, len)
+    };
+    assert_eq!(check(0x1000, 64, 0x1000, 64), Ok(0));
+    assert_eq!(check(0x1000, 64, 0x103f, 1), Ok(63));
+    assert_eq!(check(0x1000, 64, 0x1040, 1), Err(Denied::Bounds));
+    assert_eq!(check(0x1000, 64, 0x1000, 65), Err(Denied::Bounds));
+    assert_eq!(check(0x1000, 64, 0xfff, 1), Err(Denied::Bounds));
+    // A region that ends with the address space.
+    assert_eq!(check(u64::MAX - 63, 64, u64::MAX - 63, 64), Ok(0));
+    assert_eq!(check(u64::MAX - 63, 64, u64::MAX, 1), Ok(63));
+    assert_eq!(check(u64::MAX - 63, 64, u64::MAX, 2), Err(Denied::Wrap));
+    assert_eq!(check(0, u64::MAX, 1, u64::MAX), Err(Denied::Bounds));
+    assert_eq!(check(0, u64::MAX, 0, u64::MAX), Ok(0));
+}
+
 /// Who may do what: each right opens one kind of access and no other.
 #[test]
 fn rights_are_separate() {

@@ -78,8 +78,20 @@ fn golden_frames() {
         ..w
     };
     assert_eq!(request(&w, b"hi"), frame(Kind::Request, 0, 1, b"hi"));
+    // A depth that would mean "not negotiated" is not said.
+    let w = Wishes {
+        depths: Depths {
+            ird: NOT_NEGOTIATED,
+            ord: u16::MAX,
+        },
+        ..WISHES
+    };
+    assert_eq!(
+        request(&w, &[]),
+        frame(Kind::Request, 0x50, 2, &[0x3f, 0xfe, 0x3f, 0xfe])
+    );
     // Markers and CRC asked for by a peer of revision 1; reserved bits mean nothing.
-    let (f, pd, _) = receive(Kind::Request, &frame(Kind::Request, 0xdf, 1, b"x"), 99).unwrap();
+    let (f, pd, _) = receive(Kind::Request, &frame(Kind::Request, 0xff, 1, b"x"), 99).unwrap();
     assert_eq!(pd, b"x");
     assert_eq!(
         f,
