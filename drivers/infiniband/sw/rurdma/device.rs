@@ -9,6 +9,7 @@ use crate::kapi::random;
 use crate::kapi::rdma::attr::{DeviceAttr, Event, PortAttr, PortImmutable};
 use crate::kapi::rdma::device::{DeviceHandle, DeviceInit, UnregisteredDevice};
 use crate::kapi::rdma::link::LinkOps;
+use crate::kapi::rdma::memory::Memory;
 use crate::kapi::table::ObjTable;
 use crate::kapi::task::WorkQueue;
 use crate::mr::Mr;
@@ -105,6 +106,8 @@ pub(crate) struct Device {
     /// MRs by the upper 24 bits of the key.
     #[pin]
     pub(crate) mrs: ObjTable<Mr>,
+    /// All of the kernel's memory, for kernel users.
+    pub(crate) kernel_memory: Arc<Memory>,
     /// How many objects exist.
     pub(crate) limits: Limits,
     /// The port was active at the last look.
@@ -123,6 +126,7 @@ impl Device {
         let handle = new.handle()?;
         let mac = mac_of(netdev);
         let wq = registry::workqueue()?;
+        let kernel_memory = Memory::kernel()?;
         let guid = guid_of(&mac, transport.guid_tag());
         let dev = Arc::pin_init(
             try_pin_init!(Self {
@@ -134,6 +138,7 @@ impl Device {
                 mac,
                 qps <- ObjTable::new(),
                 mrs <- ObjTable::new(),
+                kernel_memory,
                 limits: Limits {
                     qp: Quota::new(MAX_QP),
                     cq: Quota::new(MAX_CQ),
@@ -152,7 +157,12 @@ impl Device {
             comp_vectors: crate::kapi::task::cpu_count(),
         };
         // From here on the core says when the device is gone, whatever happens.
-        new.register(name, netdev, &init, dev, link_ops)
+        new.register(name, netdev, &init, dev.clone(), link_ops)?;
+        // The netdev may have gone before there was a device to tell.
+        if !netdev.is_registered() {
+            dev.handle.unregister_queued();
+        }
+        Ok(())
     }
 
     /// `ibv_query_device(3)`.

@@ -125,12 +125,18 @@ void rurdma_dispatch_port_event(struct ib_device *dev, enum ib_event_type type)
 {
 	struct ib_event event = { .device = dev, .event = type, .element.port_num = 1 };
 
-	ib_dispatch_event(&event);
+	if (ib_device_try_get(dev)) {
+		ib_dispatch_event(&event);
+		ib_device_put(dev);
+	}
 }
 
 void rurdma_unregister_queued(struct ib_device *dev)
 {
-	ib_unregister_device_queued(dev);
+	if (ib_device_try_get(dev)) {
+		ib_unregister_device_queued(dev);
+		ib_device_put(dev);
+	}
 }
 
 enum ib_mtu rurdma_mtu_to_enum(int mtu)

@@ -45,6 +45,13 @@ pub(crate) fn workqueue() -> Result<Arc<WorkQueue>> {
     Ok(REGISTRY.get().ok_or(ENODEV)?.wq.clone())
 }
 
+/// Waits for the work that was queued.
+pub(crate) fn flush() {
+    if let Some(registry) = REGISTRY.get() {
+        registry.wq.flush();
+    }
+}
+
 /// Drops the registry: at the module's exit, when there are no links any more.
 pub(crate) fn exit() {
     drop(REGISTRY.take());

@@ -68,8 +68,9 @@ impl Drop for Rurdma {
         unregister_driver::<verbs::Rurdma>();
         drop(self.netdevs.take());
         cm::exit();
-        registry::exit();
-        // What was removed from a table is freed by code of ours.
+        // What was removed from a table is freed by code of ours, and refers to the workqueue.
+        registry::flush();
         kapi::table::barrier();
+        registry::exit();
     }
 }

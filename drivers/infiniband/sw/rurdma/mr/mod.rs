@@ -9,8 +9,9 @@ use crate::device::Device;
 use crate::kapi::errno::not_supported;
 use crate::kapi::random;
 use crate::kapi::rdma::attr::access;
-use crate::kapi::rdma::mr::{FastPages, Memory, MrInit, Registration};
-use crate::kapi::sync::{new_spinlock_irq, Gate, SpinLockIrq};
+use crate::kapi::rdma::memory::{Memory, Registration};
+use crate::kapi::rdma::mr::MrInit;
+use crate::kapi::sync::{new_spinlock_irq, SpinLockIrq};
 use crate::pd::Pd;
 use kernel::alloc::flags::GFP_KERNEL;
 use kernel::prelude::*;
@@ -34,10 +35,7 @@ pub(crate) struct Mr {
     index: u32,
     #[pin]
     desc: SpinLockIrq<Desc>,
-    /// Open while the memory may be accessed; closed by the deregistration.
-    #[pin]
-    gate: Gate,
-    memory: Memory,
+    memory: Arc<Memory>,
 }
 
 /// What a key grants.
@@ -65,7 +63,7 @@ impl Mr {
         let dev = &pd.dev;
         let (memory, mut desc) = match init {
             MrInit::Dma { access } => (
-                Memory::Kernel,
+                dev.kernel_memory.clone(),
                 Desc {
                     access,
                     iova: 0,
@@ -74,12 +72,12 @@ impl Mr {
                 },
             ),
             MrInit::User {
-                pages,
+                memory,
                 iova,
                 length,
                 access,
             } => (
-                Memory::User(pages),
+                memory,
                 Desc {
                     access,
                     iova,
@@ -92,7 +90,7 @@ impl Mr {
                     return Err(EINVAL);
                 }
                 (
-                    Memory::Fast(FastPages::new(max_pages)?),
+                    Memory::fast(max_pages)?,
                     Desc {
                         valid: false,
                         fast: true,
@@ -118,7 +116,6 @@ impl Mr {
                     dev: dev.clone(),
                     index,
                     desc <- new_spinlock_irq!(desc, "Mr::desc"),
-                    gate <- Gate::new(),
                     memory: m,
                 }),
                 GFP_KERNEL,
@@ -143,19 +140,19 @@ impl Mr {
     /// After this returns nobody accesses the memory any more.
     pub(crate) fn destroy(&self) {
         self.dev.mrs.remove(self.index);
-        self.gate.close_and_wait();
+        // All of the kernel's memory is the device's.
+        if !self.memory.is_kernel() {
+            self.memory.revoke();
+        }
         self.dev.limits.mr.give();
     }
 
     /// Changes PD or access rights.
     pub(crate) fn rereg(&self, pd: Option<&Arc<Pd>>, access: Option<u32>) -> Result {
-        if let (Some(a), Memory::User(pages)) = (access, &self.memory) {
-            const WRITES: u32 =
-                access::LOCAL_WRITE | access::REMOTE_WRITE | access::REMOTE_ATOMIC;
-            // The pages were pinned for reading only.
-            if a & WRITES != 0 && !pages.writable() {
-                return Err(not_supported());
-            }
+        const WRITES: u32 = access::LOCAL_WRITE | access::REMOTE_WRITE | access::REMOTE_ATOMIC;
+        // The pages may have been pinned for reading only.
+        if access.is_some_and(|a| a & WRITES != 0) && !self.memory.writable() {
+            return Err(not_supported());
         }
         let mut desc = self.desc.lock();
         if let Some(pd) = pd {
@@ -169,10 +166,7 @@ impl Mr {
 
     /// Takes a page list for the next fast registration (`ib_map_mr_sg()`).
     pub(crate) fn map_sg(&self, registration: Registration<'_>) -> Result<c_int> {
-        let Memory::Fast(pages) = &self.memory else {
-            return Err(EINVAL);
-        };
-        let (n, iova, length) = registration.take(pages)?;
+        let (n, iova, length) = registration.take(&self.memory)?;
         let mut desc = self.desc.lock();
         desc.iova = iova;
         desc.length = length;

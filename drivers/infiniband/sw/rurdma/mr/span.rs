@@ -2,12 +2,11 @@
 
 //! A checked piece of a memory region, and the copies from and to it.
 
-use super::{key_index, Mr, LOCAL_DMA_LKEY};
+use super::{key_index, LOCAL_DMA_LKEY};
 use crate::device::Device;
 use crate::kapi::net::skb::SkbChunk;
-use crate::kapi::rdma::mr::Memory;
+use crate::kapi::rdma::memory::Access;
 use kernel::prelude::*;
-use kernel::sync::Arc;
 
 /// Why an access is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,19 +29,10 @@ pub(crate) enum AccessError {
 ///
 /// While it exists the deregistration of its MR waits, so it is held for the time of a copy only.
 pub(crate) struct Span {
-    /// `None`: all of the kernel's memory.
-    mr: Option<Arc<Mr>>,
-    /// Bytes from the MR's first one.
+    access: Access,
+    /// Of the range's first byte.
     offset: u64,
     length: u64,
-}
-
-impl Drop for Span {
-    fn drop(&mut self) {
-        if let Some(mr) = &self.mr {
-            mr.gate.leave();
-        }
-    }
 }
 
 impl Span {
@@ -57,18 +47,7 @@ impl Span {
         need: u32,
     ) -> Result<Self, AccessError> {
         let mr = dev.mrs.get(key_index(key)).ok_or(AccessError::Key)?;
-        if !mr.gate.enter() {
-            return Err(AccessError::Key);
-        }
-        // From here on the drop leaves the gate.
-        let mut span = Self {
-            mr: Some(mr),
-            offset: 0,
-            length,
-        };
-        let Some(mr) = &span.mr else {
-            return Err(AccessError::Key);
-        };
+        let access = mr.memory.enter().ok_or(AccessError::Key)?;
         let desc = *mr.desc.lock();
         if !desc.valid || desc.key != key {
             return Err(AccessError::Key);
@@ -83,12 +62,17 @@ impl Span {
         if addr < desc.iova || end - desc.iova > desc.length {
             return Err(AccessError::Bounds);
         }
-        span.offset = match mr.memory {
+        let offset = if mr.memory.is_kernel() {
             // The address of kernel memory is the memory's own.
-            Memory::Kernel => addr,
-            _ => addr - desc.iova,
+            addr
+        } else {
+            addr - desc.iova
         };
-        Ok(span)
+        Ok(Self {
+            access,
+            offset,
+            length,
+        })
     }
 
     /// As [`Span::find`] for an SGE of our own: `kernel` users may use the key of all memory.
@@ -103,19 +87,12 @@ impl Span {
     ) -> Result<Self, AccessError> {
         if kernel && key == LOCAL_DMA_LKEY {
             return Ok(Self {
-                mr: None,
+                access: dev.kernel_memory.enter().ok_or(AccessError::Key)?,
                 offset: addr,
                 length,
             });
         }
         Self::find(dev, key, pd, addr, length, need)
-    }
-
-    fn memory(&self) -> &Memory {
-        match &self.mr {
-            Some(mr) => &mr.memory,
-            None => &Memory::Kernel,
-        }
     }
 
     /// The place `offset` bytes into the range, if `len` bytes fit behind it.
@@ -130,13 +107,7 @@ impl Span {
     /// Copies `dst.len()` bytes at `offset` of the range out of it.
     #[inline]
     pub(crate) fn read(&self, offset: u64, dst: &mut [u8]) -> Result {
-        self.memory().read(self.at(offset, dst.len())?, dst)
-    }
-
-    /// Copies `src` to `offset` of the range.
-    #[inline]
-    pub(crate) fn write(&self, offset: u64, src: &[u8]) -> Result {
-        self.memory().write(self.at(offset, src.len())?, src)
+        self.access.read(self.at(offset, dst.len())?, dst)
     }
 
     /// Copies `len` bytes at `from` of a received buffer to `offset` of the range; takes them into
@@ -150,7 +121,7 @@ impl Span {
         len: usize,
         crc: Option<&mut u32>,
     ) -> Result {
-        self.memory()
+        self.access
             .place(self.at(offset, len)?, chunk, from, len, crc)
     }
 }

@@ -11,6 +11,7 @@ pub(crate) mod device;
 pub(crate) mod iwcm;
 pub(crate) mod kick;
 pub(crate) mod link;
+pub(crate) mod memory;
 pub(crate) mod mmap;
 pub(crate) mod mr;
 pub(crate) mod object;

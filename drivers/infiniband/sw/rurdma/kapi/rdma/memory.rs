@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The memory behind an MR, and the copies from and to it.
+//!
+//! The device uses virtual DMA: a DMA address is a kernel virtual address. So the memory of every
+//! kind of MR comes down to a list of page addresses.
+
+use crate::bindings;
+use crate::kapi::net::skb::SkbChunk;
+use crate::kapi::sync::{new_spinlock_irq, Gate, SpinLockIrq};
+use core::marker::PhantomData;
+use core::ptr::{self, NonNull};
+use kernel::alloc::flags::GFP_KERNEL;
+use kernel::error::to_result;
+use kernel::page::{PAGE_SHIFT, PAGE_SIZE};
+use kernel::prelude::*;
+use kernel::sync::{new_mutex, Arc, Mutex};
+
+/// Pages of a process, pinned by `ib_umem`; released on drop, in process context.
+struct Umem(NonNull<bindings::ib_umem>);
+
+// SAFETY: A umem may be released by any process context.
+unsafe impl Send for Umem {}
+
+impl Drop for Umem {
+    fn drop(&mut self) {
+        // SAFETY: The umem is ours alone.
+        unsafe { bindings::ib_umem_release(self.0.as_ptr()) };
+    }
+}
+
+/// Where the bytes are.
+enum Kind {
+    /// Addresses are kernel addresses: whoever names one is a kernel user, and answers for it.
+    Kernel,
+    /// A process's pages, from `offset` of the first one on.
+    User { pages: KVVec<usize>, offset: usize },
+    /// Pages of a fast registration.
+    ///
+    /// A kernel user that sets new ones while a peer still may use the old ones harms only what
+    /// it owns itself; the list is locked all the same, so it is never read half-written.
+    Fast(Pin<KBox<SpinLockIrq<PageList>>>),
+}
+
+struct PageList {
+    pages: KVVec<usize>,
+    used: usize,
+    offset: usize,
+    page_shift: usize,
+}
+
+/// Memory that the device may access until it is revoked.
+///
+/// # Invariants
+///
+/// While somebody is inside the gate, `umem` (if it ever was) is pinned, and the page addresses of
+/// `kind` are those of its pages.
+#[pin_data]
+pub(crate) struct Memory {
+    #[pin]
+    gate: Gate,
+    kind: Kind,
+    writable: bool,
+    #[pin]
+    umem: Mutex<Option<Umem>>,
+}
+
+/// The right to access memory. Held for the time of a copy only: the revocation waits for it.
+///
+/// # Invariants
+///
+/// The holder is inside the memory's gate.
+pub(crate) struct Access(Arc<Memory>);
+
+impl Drop for Access {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.gate.leave();
+    }
+}
+
+impl Memory {
+    fn make(kind: Kind, writable: bool, umem: Option<Umem>) -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                gate <- Gate::new(),
+                kind,
+                writable,
+                umem <- new_mutex!(umem, "Memory::umem"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// All of the kernel's memory.
+    pub(crate) fn kernel() -> Result<Arc<Self>> {
+        Self::make(Kind::Kernel, true, None)
+    }
+
+    /// Room for `max` pages of a kernel user.
+    pub(crate) fn fast(max: u32) -> Result<Arc<Self>> {
+        let list = PageList {
+            pages: KVVec::from_elem(0usize, max as usize, GFP_KERNEL)?,
+            used: 0,
+            offset: 0,
+            page_shift: PAGE_SHIFT,
+        };
+        let list = KBox::pin_init(new_spinlock_irq!(list, "Memory::list"), GFP_KERNEL)?;
+        Self::make(Kind::Fast(list), true, None)
+    }
+
+    /// Pins `length` bytes at `start` of the calling process.
+    ///
+    /// # Safety
+    ///
+    /// `device` is a living device.
+    pub(super) unsafe fn pin(
+        device: *mut bindings::ib_device,
+        start: u64,
+        length: u64,
+        access: c_int,
+    ) -> Result<Arc<Self>> {
+        let start = usize::try_from(start)?;
+        let length = usize::try_from(length)?;
+        // SAFETY: By the caller's promise; the core checks range, limits and rights.
+        let umem = kernel::error::from_err_ptr(unsafe {
+            bindings::rurdma_umem_get(device, start, length, access)
+        })?;
+        let umem = Umem(NonNull::new(umem).ok_or(ENOMEM)?);
+        // SAFETY: The umem lives.
+        let n = unsafe { bindings::rurdma_umem_num_pages(umem.0.as_ptr()) };
+        let mut pages = KVVec::from_elem(0usize, n, GFP_KERNEL)?;
+        // SAFETY: The umem lives; `pages` has room for `n` addresses.
+        to_result(unsafe { bindings::rurdma_umem_pages(umem.0.as_ptr(), pages.as_mut_ptr(), n) })?;
+        // SAFETY: The umem lives.
+        let writable = unsafe { umem.0.as_ref() }.writable() != 0;
+        let offset = start & (PAGE_SIZE - 1);
+        Self::make(Kind::User { pages, offset }, writable, Some(umem))
+    }
+
+    /// Whether it may be written to at all.
+    pub(crate) fn writable(&self) -> bool {
+        self.writable
+    }
+
+    /// Whether addresses in it are kernel addresses, rather than offsets.
+    pub(crate) fn is_kernel(&self) -> bool {
+        matches!(self.kind, Kind::Kernel)
+    }
+
+    /// Grants access, unless it was revoked. Any context.
+    #[inline]
+    pub(crate) fn enter(self: &Arc<Self>) -> Option<Access> {
+        // INVARIANT: The holder is inside from here on.
+        self.gate.enter().then(|| Access(self.clone()))
+    }
+
+    /// Ends all access, and releases what was pinned. Process context.
+    pub(crate) fn revoke(&self) {
+        self.gate.close_and_wait();
+        drop(self.umem.lock().take());
+    }
+}
+
+/// A contiguous piece of memory.
+#[derive(Clone, Copy)]
+struct Piece {
+    at: *mut u8,
+    len: usize,
+}
+
+impl Access {
+    /// The piece at `offset` bytes into the MR (for kernel memory: at that address), at most `max`
+    /// bytes of it.
+    fn piece(&self, offset: u64, max: usize) -> Result<Piece> {
+        match &self.0.kind {
+            Kind::Kernel => Ok(Piece {
+                at: ptr::with_exposed_provenance_mut(offset as usize),
+                len: max,
+            }),
+            Kind::User { pages, offset: first } => {
+                page_piece(pages, *first, PAGE_SHIFT, offset, max)
+            }
+            Kind::Fast(list) => {
+                let list = list.lock();
+                let pages = list.pages.get(..list.used).ok_or(EFAULT)?;
+                page_piece(pages, list.offset, list.page_shift, offset, max)
+            }
+        }
+    }
+
+    /// Copies `dst.len()` bytes at `offset` out of the memory. The caller has checked the rights.
+    pub(crate) fn read(&self, mut offset: u64, mut dst: &mut [u8]) -> Result {
+        while !dst.is_empty() {
+            let piece = self.piece(offset, dst.len())?;
+            // SAFETY: By the type invariants the piece is memory of at least `len` bytes; a process may
+            // write to it meanwhile, which `memcpy()` on raw pointers takes in its stride.
+            unsafe { bindings::rurdma_memcpy(dst.as_mut_ptr().cast(), piece.at.cast(), piece.len) };
+            offset += piece.len as u64;
+            dst = dst.get_mut(piece.len..).ok_or(EFAULT)?;
+        }
+        Ok(())
+    }
+
+    /// Copies `len` bytes at `from` of a received buffer to `offset`, and takes them into the
+    /// CRC32c where one is wanted. See [`Access::read`].
+    pub(crate) fn place(
+        &self,
+        mut offset: u64,
+        chunk: &SkbChunk<'_>,
+        mut from: usize,
+        mut len: usize,
+        mut crc: Option<&mut u32>,
+    ) -> Result {
+        while len > 0 {
+            let piece = self.piece(offset, len)?;
+            // SAFETY: As in `read`.
+            unsafe { chunk.copy_to_raw(from, piece.at, piece.len, crc.as_deref_mut()) }?;
+            offset += piece.len as u64;
+            from += piece.len;
+            len -= piece.len;
+        }
+        Ok(())
+    }
+}
+
+/// The piece at `offset` bytes from the first one, which is `first` bytes into the first page.
+#[inline]
+fn page_piece(
+    pages: &[usize],
+    first: usize,
+    shift: usize,
+    offset: u64,
+    max: usize,
+) -> Result<Piece> {
+    let at = (offset as usize).checked_add(first).ok_or(EFAULT)?;
+    let in_page = at & ((1 << shift) - 1);
+    let page = *pages.get(at >> shift).ok_or(EFAULT)?;
+    Ok(Piece {
+        at: ptr::with_exposed_provenance_mut(page.wrapping_add(in_page)),
+        len: max.min((1 << shift) - in_page),
+    })
+}
+
+/// A kernel user's new page list.
+pub(crate) struct Registration<'a> {
+    pub(super) mr: *mut bindings::ib_mr,
+    pub(super) sg: *mut bindings::scatterlist,
+    pub(super) nents: c_int,
+    pub(super) sg_offset: *mut c_uint,
+    pub(super) _scope: PhantomData<&'a ()>,
+}
+
+impl Registration<'_> {
+    /// Takes the list into `memory`, which is for fast registration. Gives the number of entries taken, the address (iova) of the
+    /// first byte, and the length.
+    pub(crate) fn take(self, memory: &Memory) -> Result<(c_int, u64, u64)> {
+        let Kind::Fast(list) = &memory.kind else {
+            return Err(EINVAL);
+        };
+        let mut guard = list.lock();
+        let list = &mut *guard;
+        list.used = 0;
+        // SAFETY: The core called us with a living MR and a mapped list.
+        let n = unsafe {
+            bindings::rurdma_sg_to_pages(
+                self.mr,
+                self.sg,
+                self.nents,
+                self.sg_offset,
+                list.pages.as_mut_ptr(),
+                list.pages.len(),
+                &mut list.used,
+            )
+        };
+        if n < 0 {
+            return Err(Error::from_errno(n));
+        }
+        // SAFETY: The MR lives; the core filled these in.
+        let (iova, length, page_size) =
+            unsafe { ((*self.mr).iova, (*self.mr).length, (*self.mr).page_size) };
+        list.page_shift = page_size.trailing_zeros() as usize;
+        list.offset = (iova & (u64::from(page_size) - 1)) as usize;
+        Ok((n, iova, length))
+    }
+}
