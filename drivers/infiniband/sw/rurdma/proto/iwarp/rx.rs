@@ -25,6 +25,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod event;
+
+pub use event::{Event, Message, Payload, RxConfig, Segment, Target};
+
 use crate::proto::serial::Msn;
 use crate::proto::wire::crc::{self, Crc32c};
 use crate::proto::wire::ddp::{self, TaggedHdr, UntaggedHdr, TAGGED_LEN, UNTAGGED_LEN};
@@ -45,128 +49,6 @@ const HEAD_UNTAGGED: usize = FPDU_HDR_LEN + UNTAGGED_LEN;
 const MAX_BODY: usize = MAX_TERMINATE_LEN;
 /// Pad and CRC.
 const MAX_TRAILER: usize = 3 + mpa::CRC_LEN;
-
-/// What was negotiated.
-#[derive(Clone, Copy, Debug)]
-pub struct RxConfig {
-    /// Check CRCs.
-    pub crc: bool,
-    /// Accept the messages of RFC 7306.
-    pub rfc7306: bool,
-}
-
-/// Where a segment belongs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// A tagged buffer.
-    Tagged {
-        /// The buffer.
-        stag: u32,
-        /// Tagged offset of the segment.
-        to: u64,
-    },
-    /// An untagged buffer.
-    Untagged {
-        /// Queue.
-        qn: u32,
-        /// Message in the queue.
-        msn: Msn,
-        /// Offset of the segment in the message.
-        mo: u32,
-    },
-}
-
-/// A segment with a good header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Segment {
-    /// Of which message.
-    pub op: Opcode,
-    /// Where it goes.
-    pub target: Target,
-    /// Bytes of payload.
-    pub len: u32,
-    /// Whether it is the first segment of its message.
-    pub first: bool,
-    /// Whether it is the last one.
-    pub last: bool,
-}
-
-/// A message that is complete.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Message {
-    /// RDMA Write: nothing is left to do.
-    Write,
-    /// RDMA Read Response: the oldest read is done.
-    ReadResponse,
-    /// A Send of any kind.
-    Send {
-        /// Its number.
-        msn: Msn,
-        /// Its length.
-        length: u32,
-        /// Whether it asks for a solicited event.
-        solicited: bool,
-        /// The STag to invalidate.
-        invalidate: Option<u32>,
-    },
-    /// RDMA Read Request.
-    ReadRequest {
-        /// Its number.
-        msn: Msn,
-        /// What to read.
-        request: ReadRequest,
-    },
-    /// Terminate: the stream is over.
-    Terminate(Terminate),
-    /// Immediate Data (RFC 7306).
-    Immediate {
-        /// Its number.
-        msn: Msn,
-        /// The data.
-        data: [u8; 8],
-        /// Whether it asks for a solicited event.
-        solicited: bool,
-    },
-    /// Atomic Request (RFC 7306).
-    AtomicRequest {
-        /// Its number.
-        msn: Msn,
-        /// What to do.
-        request: AtomicRequest,
-    },
-    /// Atomic Response (RFC 7306).
-    AtomicResponse {
-        /// Its number.
-        msn: Msn,
-        /// Of the request.
-        request_id: u32,
-        /// What was there before.
-        original: u64,
-    },
-}
-
-/// What [`Receiver::filled`] has to report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// Nothing yet.
-    None,
-    /// The payload of this segment is next. It may be empty. Not reported for messages whose body
-    /// is collected here.
-    Start(Segment),
-    /// A segment is complete and correct; with it, perhaps, a message.
-    End(Segment, Option<Message>),
-}
-
-/// Payload that is due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Payload {
-    /// Of this segment.
-    pub segment: Segment,
-    /// How much of it has been placed.
-    pub placed: u32,
-    /// How much has not.
-    pub remaining: u32,
-}
 
 /// What the receiver wants of the stream.
 #[derive(Debug)]
@@ -601,5 +483,78 @@ impl Receiver {
                 invalidate: segment.op.is_invalidate().then_some(self.inv_stag),
             },
         })
+    }
+}
+
+#[cfg(any(test, CONFIG_KUNIT = "y"))]
+#[cfg_attr(CONFIG_KUNIT = "y", ::kernel::macros::kunit_tests(rurdma_proto_rx))]
+mod tests {
+    use super::*;
+    use crate::proto::iwarp::tx::{FpduEncoder, Header};
+    use crate::proto::wire::crc::Bitwise;
+
+    /// Feeds bytes one by one. Returns the last event that was one, and the payload's sum of bytes.
+    fn feed(rx: &mut Receiver, bytes: &[u8]) -> (Result<Event, TermError>, u32) {
+        let (mut last, mut sum) = (Ok(Event::None), 0);
+        for b in bytes {
+            match rx.want() {
+                Want::Control(buf) => {
+                    if let Some(first) = buf.first_mut() {
+                        *first = *b;
+                    }
+                    match rx.filled::<Bitwise>(1) {
+                        Ok(Event::None) => (),
+                        other => last = other,
+                    }
+                }
+                Want::Payload(_) => {
+                    sum += u32::from(*b);
+                    let crc = Bitwise::crc32c(rx.crc(), &[*b]);
+                    rx.placed(1, crc);
+                }
+                Want::Nothing => break,
+            }
+        }
+        (last, sum)
+    }
+
+    const CONFIG: RxConfig = RxConfig {
+        crc: true,
+        rfc7306: false,
+    };
+
+    #[test]
+    fn a_send_arrives() {
+        let mut buf = [0; 64];
+        let header = Header::send(Msn::FIRST, true, Some(0x1234));
+        let n = FpduEncoder::new(true, false)
+            .control::<Bitwise>(&mut buf, &header, &[3; 21])
+            .unwrap();
+        let mut rx = Receiver::new(CONFIG);
+        let (event, sum) = feed(&mut rx, &buf[..n]);
+        assert_eq!(sum, 63);
+        let expected = Message::Send {
+            msn: Msn::FIRST,
+            length: 21,
+            solicited: true,
+            invalidate: Some(0x1234),
+        };
+        assert!(matches!(event, Ok(Event::End(_, Some(m))) if m == expected));
+        assert!(rx.has_started() && rx.is_between_messages());
+        // The same once more has a number that was used.
+        assert_eq!(feed(&mut rx, &buf[..n]).0, Err(TermError::DDP_MSN_RANGE));
+        assert!(rx.is_closed());
+    }
+
+    #[test]
+    fn a_flipped_bit_is_found() {
+        let mut buf = [0; 64];
+        let n = FpduEncoder::new(true, false)
+            .control::<Bitwise>(&mut buf, &Header::write(1, 2), &[7; 30])
+            .unwrap();
+        buf[20] ^= 4;
+        let mut rx = Receiver::new(CONFIG);
+        assert_eq!(feed(&mut rx, &buf[..n]).0, Err(TermError::MPA_CRC));
+        assert_eq!(rx.fail(TermError::MPA_CRC).as_bytes(), [0x20, 2, 0, 0]);
     }
 }

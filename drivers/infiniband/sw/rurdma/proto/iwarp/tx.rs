@@ -434,3 +434,46 @@ fn put_crc(buf: &mut [u8], at: usize, crc: u32) -> Option<()> {
         .copy_from_slice(&crc::to_wire(crc));
     Some(())
 }
+
+#[cfg(any(test, CONFIG_KUNIT = "y"))]
+#[cfg_attr(CONFIG_KUNIT = "y", ::kernel::macros::kunit_tests(rurdma_proto_tx))]
+mod tests {
+    use super::*;
+    use crate::proto::wire::crc::Bitwise;
+
+    /// RFC 5044 figures 5 and 6: FPDUs with a marker before and in them.
+    #[test]
+    fn markers_and_crc_of_rfc_5044() {
+        let mut enc = FpduEncoder::new(true, true);
+        let mut buf = [0xff; 512];
+        let first = Header::send(Msn::FIRST, false, None);
+        let n = enc.clone().control::<Bitwise>(&mut buf, &first, &[0; 24]);
+        assert_eq!(n, Some(52));
+        assert_eq!(buf[..8], [0, 0, 0, 0, 0, 0x2a, 0x41, 0x43]);
+        assert_eq!(buf[48..52], [0x52, 0x23, 0x99, 0x83]);
+
+        // One of 492 bytes brings the stream to where the second figure is.
+        let n = enc.control::<Bitwise>(&mut buf, &first, &[0; 464]);
+        assert_eq!(n, Some(492));
+        let second = Header::send(Msn::new(2), false, None);
+        assert_eq!(enc.fpdu_len(42), 52);
+        let n = enc.control::<Bitwise>(&mut buf, &second, &[0; 24]);
+        assert_eq!(n, Some(52));
+        assert_eq!(buf[20..24], [0, 0, 0, 0x14]);
+        assert_eq!(buf[48..52], [0x84, 0x92, 0x58, 0x98]);
+    }
+
+    #[test]
+    fn pieces_cover_the_message() {
+        let mut s = Segmenter::new(2500);
+        let (mut at, mut n) = (0, 0);
+        while let Some(p) = s.next(1000) {
+            assert_eq!(p.offset, at);
+            at += u32::from(p.len);
+            n += 1;
+            assert_eq!(p.last, at == 2500);
+        }
+        assert_eq!(n, 3);
+        assert_eq!(Segmenter::new(0).next(1000), Some(Piece::whole(0)));
+    }
+}
