@@ -493,7 +493,8 @@ impl StatusMem {
     }
 }
 
-#[cfg(all(not(loom), any(test, CONFIG_KUNIT = "y")))]
+#[cfg(not(loom))]
+#[cfg(any(test, CONFIG_KUNIT = "y"))]
 #[cfg_attr(CONFIG_KUNIT = "y", ::kernel::macros::kunit_tests(rurdma_proto_ring))]
 mod tests {
     use super::doorbell::{sleep_check, NeedWakeup as _, Pending as _};
