@@ -21,7 +21,6 @@ use crate::proto::wqe::abi::{Cqe, CQE_SIZE};
 use kernel::alloc::flags::GFP_KERNEL;
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, Arc, Mutex};
-use zerocopy::{FromZeros as _, IntoBytes as _};
 
 /// `IB_WC_SUCCESS` and the other completion statuses that we give (`enum ib_wc_status`).
 pub(crate) mod status {
@@ -37,12 +36,8 @@ pub(crate) mod status {
     pub(crate) const WR_FLUSH_ERR: u8 = 5;
     /// Binding or invalidating a key failed.
     pub(crate) const MW_BIND_ERR: u8 = 6;
-    /// The peer found the request invalid.
-    pub(crate) const REM_INV_REQ_ERR: u8 = 9;
     /// The peer refused access.
     pub(crate) const REM_ACCESS_ERR: u8 = 10;
-    /// The peer could not complete the operation.
-    pub(crate) const REM_OP_ERR: u8 = 11;
 }
 
 /// `enum ib_wc_opcode`.
@@ -59,8 +54,6 @@ pub(crate) mod opcode {
     pub(crate) const RECV: u8 = 128;
 }
 
-/// `IBV_WC_WITH_IMM`.
-pub(crate) const WC_WITH_IMM: u16 = 1 << 1;
 /// `IBV_WC_WITH_INV`.
 pub(crate) const WC_WITH_INVALIDATE: u16 = 1 << 3;
 
@@ -190,7 +183,7 @@ impl Cq {
     /// `ib_poll_cq()` of a kernel user. Any context.
     pub(crate) fn poll(&self, wcs: &mut WcWriter<'_>) {
         while wcs.room() > 0 {
-            let mut cqe = Cqe::new_zeroed();
+            let mut cqe = Cqe::default();
             {
                 let mut guard = self.ring.lock();
                 let q = &mut *guard;

@@ -17,22 +17,19 @@ pub(crate) struct Pd {
     pub(crate) dev: Arc<Device>,
     /// Never used twice, so that a late access cannot be taken for one of a newer PD.
     pub(crate) id: u64,
-    /// A process's; its keys never stand for all of the kernel's memory.
-    pub(crate) user: bool,
 }
 
 static NEXT_ID: Atomic<i64> = Atomic::new(1);
 
 impl Pd {
     /// `ibv_alloc_pd(3)`.
-    pub(crate) fn create(dev: &Arc<Device>, user: bool) -> Result<Arc<Self>> {
+    pub(crate) fn create(dev: &Arc<Device>) -> Result<Arc<Self>> {
         dev.limits.pd.take()?;
         let id = NEXT_ID.fetch_add(1, Relaxed) as u64;
         Arc::new(
             Self {
                 dev: dev.clone(),
                 id,
-                user,
             },
             GFP_KERNEL,
         )

@@ -38,6 +38,20 @@ module! {
     description: "Software iWARP and RoCEv2 device",
     license: "GPL",
     alias: ["rdma-link-rurdma"],
+    params: {
+        mpa_crc: u8 {
+            default: 1,
+            description: "iWARP: ask for CRCs (0: only if the peer asks)",
+        },
+        mpa_revision: u8 {
+            default: 2,
+            description: "iWARP: MPA revision to initiate connections with (1 or 2)",
+        },
+        mpa_peer_to_peer: u8 {
+            default: 1,
+            description: "iWARP: initiate peer to peer, so that the responder may send first (0: off)",
+        },
+    },
 }
 
 /// What lives as long as the module.
@@ -49,6 +63,11 @@ struct Rurdma {
 
 impl kernel::Module for Rurdma {
     fn init(_module: &'static ThisModule) -> Result<Self> {
+        cm::KNOBS.set(
+            *module_parameters::mpa_crc.value() != 0,
+            *module_parameters::mpa_revision.value(),
+            *module_parameters::mpa_peer_to_peer.value() != 0,
+        );
         registry::init()?;
         cm::init().inspect_err(|_| registry::exit())?;
         let netdevs = NetdevNotifier::new().inspect_err(|_| {

@@ -82,8 +82,8 @@ impl Driver for Rurdma {
         context.kick()
     }
 
-    fn alloc_pd(dev: &Arc<Device>, user: bool) -> Result<Arc<Pd>> {
-        Pd::create(dev, user)
+    fn alloc_pd(dev: &Arc<Device>) -> Result<Arc<Pd>> {
+        Pd::create(dev)
     }
 
     fn dealloc_pd(pd: &Pd) {

@@ -18,5 +18,3 @@ pub(crate) const DRIVER_ID: u32 = bindings::RURDMA_DRIVER_ID;
 pub(crate) const CAP_KICK_METHOD: u64 = bindings::rurdma_caps_RURDMA_CAP_KICK_METHOD as u64;
 /// `RURDMA_CAP_TIMESTAMP`.
 pub(crate) const CAP_TIMESTAMP: u64 = bindings::rurdma_caps_RURDMA_CAP_TIMESTAMP as u64;
-/// Bytes of a ring's header.
-pub(crate) const RING_ENTRIES: usize = bindings::RURDMA_RING_ENTRIES as usize;

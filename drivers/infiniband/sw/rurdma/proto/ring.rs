@@ -313,7 +313,7 @@ impl RingMem {
         let slot = (index & (self.depth - 1)) as usize;
         let mut pos = slot * self.stride as usize + (off & !7) as usize;
         if pos >= total {
-            pos %= total;
+            pos = pos.checked_rem(total).unwrap_or(0);
         }
         // Multiple of 8, and below `total`: `stride` is a multiple of 16.
         (OFF_ENTRIES + pos, OFF_ENTRIES + total)
@@ -334,13 +334,9 @@ impl RingMem {
             }
             word
         };
-        let mut chunks = dst.chunks_exact_mut(8);
-        for chunk in chunks.by_ref() {
-            chunk.copy_from_slice(&next());
-        }
-        let rest = chunks.into_remainder();
-        if !rest.is_empty() {
-            for (d, s) in rest.iter_mut().zip(next()) {
+        for chunk in dst.chunks_mut(8) {
+            // The last one may be shorter.
+            for (d, s) in chunk.iter_mut().zip(next()) {
                 *d = s;
             }
         }

@@ -31,6 +31,11 @@ impl Qp {
             return Err(EINVAL);
         }
         let to = attr.state()?.unwrap_or(from);
+        if (from, to) == (QpState::Error, QpState::Sqd) {
+            // librdmacm drains the QP to disconnect, even if the peer was faster: nothing is left
+            // to drain then.
+            return Ok(());
+        }
         if attr.state()?.is_some() && !is_legal(from, to) {
             return Err(EINVAL);
         }
@@ -64,8 +69,10 @@ impl Qp {
             }
             QpState::Reset => self.reset()?,
             QpState::Sqd => {
-                self.set_state(QpState::Sqd);
-                self.dev.transport.drain(self);
+                // The connection may have failed meanwhile.
+                if self.advance_state(from, QpState::Sqd) {
+                    self.dev.transport.drain(self);
+                }
             }
             _ => {
                 self.dev.transport.modify(self, from, to)?;

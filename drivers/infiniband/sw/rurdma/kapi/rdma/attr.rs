@@ -84,8 +84,6 @@ pub(crate) enum Event {
     PortErr,
     /// The GID table changed.
     GidChange,
-    /// The device is gone.
-    DeviceFatal,
 }
 
 impl Event {
@@ -94,7 +92,6 @@ impl Event {
             Self::PortActive => bindings::ib_event_type_IB_EVENT_PORT_ACTIVE,
             Self::PortErr => bindings::ib_event_type_IB_EVENT_PORT_ERR,
             Self::GidChange => bindings::ib_event_type_IB_EVENT_GID_CHANGE,
-            Self::DeviceFatal => bindings::ib_event_type_IB_EVENT_DEVICE_FATAL,
         }
     }
 }

@@ -38,11 +38,6 @@ impl<C, T> Object<C, T> {
         unsafe { &*raw.cast::<Self>() }
     }
 
-    /// The C object.
-    pub(super) fn raw(&self) -> *mut C {
-        self.raw.get()
-    }
-
     /// Makes the object's handle.
     ///
     /// # Safety
@@ -74,16 +69,6 @@ impl<C, T> Object<C, T> {
         // SAFETY: By the caller's promise and the type invariant.
         let inner = unsafe { &*Self::from_raw(raw).inner.get() };
         inner.as_ref().ok_or(EINVAL)
-    }
-
-    /// The object's handle, if it has one.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Object::get`].
-    pub(super) unsafe fn get_handle<'a>(raw: *mut C) -> Option<&'a Arc<Handle<C>>> {
-        // SAFETY: By the caller's promise and the type invariant.
-        unsafe { &*Self::from_raw(raw).handle.get() }.as_ref()
     }
 
     /// Takes the driver's object away and revokes the handle.

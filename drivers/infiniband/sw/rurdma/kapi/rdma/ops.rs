@@ -71,8 +71,8 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
     /// The process kicks: it posted work and the doorbell page asks for a call.
     fn kick(context: &Self::Ucontext) -> Result;
 
-    /// `ibv_alloc_pd(3)`. `user`: for a process.
-    fn alloc_pd(dev: &Arc<Self::Device>, user: bool) -> Result<Arc<Self::Pd>>;
+    /// `ibv_alloc_pd(3)`.
+    fn alloc_pd(dev: &Arc<Self::Device>) -> Result<Arc<Self::Pd>>;
     /// `ibv_dealloc_pd(3)`.
     fn dealloc_pd(pd: &Self::Pd);
 

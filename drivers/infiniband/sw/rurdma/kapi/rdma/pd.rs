@@ -20,7 +20,7 @@ pub(super) unsafe extern "C" fn alloc_pd<D: Driver>(
         to_result(unsafe { bindings::rurdma_no_udata_io(udata) })?;
         // SAFETY: By the caller's promise `device` is set and lives.
         let dev = unsafe { device_of::<D>((*pd).device) }?;
-        let inner = D::alloc_pd(dev, !udata.is_null())?;
+        let inner = D::alloc_pd(dev)?;
         // SAFETY: The object is being created.
         unsafe { Object::<_, D::Pd>::from_raw(pd).set(inner) };
         Ok(0)

@@ -17,15 +17,6 @@ use kernel::sync::Arc;
 /// The driver's way back to its `ib_qp`.
 pub(crate) type QpHandle = Handle<bindings::ib_qp>;
 
-/// Types of QP that a driver may know.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum QpType {
-    /// Reliable connection.
-    Rc,
-    /// Any other.
-    Other,
-}
-
 /// `enum ib_qp_state`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd)]
 #[repr(u8)]
@@ -77,10 +68,8 @@ pub(crate) struct QpCap {
     pub(crate) max_inline: u32,
 }
 
-/// What is asked of a new QP; `cap` becomes what is granted.
+/// What is asked of a new RC QP; `cap` becomes what is granted.
 pub(crate) struct QpInit<D: Driver> {
-    /// Its type.
-    pub(crate) qp_type: QpType,
     /// Its PD.
     pub(crate) pd: Arc<D::Pd>,
     /// Where sends complete.
@@ -454,7 +443,6 @@ pub(super) unsafe extern "C" fn create_qp<D: Driver>(
         // SAFETY: By the caller's promise.
         let mut q = unsafe {
             QpInit::<D> {
-                qp_type: QpType::Rc,
                 pd: Object::<_, D::Pd>::get(pd)?.clone(),
                 send_cq: Object::<_, D::Cq>::get(raw.send_cq)?.clone(),
                 recv_cq: Object::<_, D::Cq>::get(raw.recv_cq)?.clone(),

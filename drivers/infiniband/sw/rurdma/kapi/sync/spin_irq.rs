@@ -12,9 +12,6 @@ use kernel::sync::lock;
 /// A lock that may be taken in any context.
 pub(crate) type SpinLockIrq<T> = lock::Lock<T, SpinLockIrqBackend>;
 
-/// The guard of a [`SpinLockIrq`].
-pub(crate) type SpinLockIrqGuard<'a, T> = lock::Guard<'a, T, SpinLockIrqBackend>;
-
 /// `spin_lock_irqsave()` and friends.
 pub(crate) struct SpinLockIrqBackend;
 

@@ -85,6 +85,7 @@ impl Transport for Iwarp {
 
     fn disconnect(&self, qp: &Arc<Qp>) {
         qp.stream_abort();
+        cm::qp_goes(qp);
     }
 
     fn reset(&self, qp: &Arc<Qp>) -> Result {

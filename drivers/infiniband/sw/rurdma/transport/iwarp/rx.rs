@@ -283,8 +283,11 @@ impl Rx {
                 let offset = {
                     let shared = qp.stream().shared.lock();
                     let done = shared.outbound.oldest().map_or(0, |o| o.done());
-                    // `done` counts the whole segment already.
-                    u64::from(done) - u64::from(segment.len) + u64::from(payload.placed)
+                    // `done` counts the whole segment already. A stream that was reset meanwhile has no
+                    // reads: that is no place in any sink.
+                    u64::from(done)
+                        .wrapping_sub(u64::from(segment.len))
+                        .wrapping_add(u64::from(payload.placed))
                 };
                 let find = |at| sink_sge(qp, at);
                 scatter(qp, qp.pd.id, find, offset, chunk, from, n, sum).map_err(local_error)?;

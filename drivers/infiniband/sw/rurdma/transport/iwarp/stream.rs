@@ -92,7 +92,10 @@ impl Shared {
     pub(super) fn push_inbound(&mut self, msn: u32, request: ReadRequest) {
         let slots = self.queue.len();
         if self.queue_len < slots {
-            let at = (self.queue_head + self.queue_len) % slots;
+            let mut at = self.queue_head + self.queue_len;
+            if at >= slots {
+                at -= slots;
+            }
             if let Some(slot) = self.queue.get_mut(at) {
                 *slot = (msn, request);
                 self.queue_len += 1;
@@ -106,7 +109,10 @@ impl Shared {
             return None;
         }
         let request = *self.queue.get(self.queue_head)?;
-        self.queue_head = (self.queue_head + 1) % self.queue.len();
+        self.queue_head += 1;
+        if self.queue_head == self.queue.len() {
+            self.queue_head = 0;
+        }
         self.queue_len -= 1;
         Some(request)
     }
@@ -268,6 +274,12 @@ impl Qp {
         } else {
             StreamEnd::Graceful
         });
+    }
+
+    /// The responder need not wait any more for the initiator's first FPDU.
+    pub(super) fn stream_may_send(self: &Arc<Self>) {
+        self.stream().may_send.store(true, Release);
+        self.queue_work();
     }
 
     /// Gives the connection back to its manager, once.

@@ -32,7 +32,6 @@ use crate::qp::{Cause, Qp, Record};
 use kernel::alloc::flags::GFP_KERNEL;
 use kernel::prelude::*;
 use kernel::sync::Arc;
-use zerocopy::IntoBytes as _;
 
 /// Bytes that go to TCP in one call: one skb full.
 const BATCH: usize = 64 << 10;
@@ -629,8 +628,8 @@ impl Tx {
                 Data::Inline(data) => {
                     job.inline = true;
                     self.inline_len = data.len();
-                    if let Some(to) = self.inline.get_mut(..data.len()) {
-                        to.copy_from_slice(data);
+                    for (to, byte) in self.inline.iter_mut().zip(data) {
+                        *to = *byte;
                     }
                 }
                 Data::Sges(list) => {
@@ -841,10 +840,14 @@ impl Tx {
             .map_err(|_| ENOMEM)?;
         *shared.sinks.get_mut(slot).ok_or(ENOMEM)? = sink;
         let from = slot * shared.sink_stride;
-        if let Some(to) = shared.sink_sges.get_mut(from..from + sges.len()) {
-            to.copy_from_slice(sges);
+        for (to, sge) in shared.sink_sges.iter_mut().skip(from).zip(sges) {
+            *to = *sge;
         }
-        shared.next_sink = (slot + 1) % shared.sinks.len();
+        shared.next_sink = if slot + 1 < shared.sinks.len() {
+            slot + 1
+        } else {
+            0
+        };
         Ok(())
     }
 }

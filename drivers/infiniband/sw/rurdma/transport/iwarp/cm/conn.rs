@@ -42,6 +42,10 @@ const REQUEST_MS: u32 = 5_000;
 const DECISION_MS: u32 = 60_000;
 /// How long an initiator may take to say that it is ready.
 const RTR_MS: u32 = 5_000;
+/// How long a responder that may send first, by its own consumer's will, holds back: RFC 5044
+/// section 7.1.2 has it wait for the initiator's first FPDU, which a consumer that waits for the
+/// responder would never send. By then the initiator has long switched to FPDUs.
+const FIRST_WORD_MS: u32 = 100;
 /// How long a QP may take to read what came before the peer's FIN.
 const DRAIN_MS: u32 = 3_000;
 /// How long the peer may take to close its end after we closed ours.
@@ -116,6 +120,8 @@ struct State {
     depths: Depths,
     /// Why the attempt failed.
     failure: Error,
+    /// Responder: the clock runs until it may send first.
+    holds_back: bool,
     /// It was said that the connection is over.
     forgotten: bool,
 }
@@ -253,6 +259,7 @@ impl Conn {
                 offer: None,
                 depths: wishes.depths,
                 failure: NetError::ConnReset.into(),
+                holds_back: false,
                 forgotten: false,
             },
         )?;
@@ -294,6 +301,7 @@ impl Conn {
                 offer: None,
                 depths: wishes.depths,
                 failure: NetError::ConnReset.into(),
+                holds_back: false,
                 forgotten: false,
             },
         )?;
@@ -339,6 +347,8 @@ impl Conn {
             RtrPlan::Expect(_) => self.arm(RTR_MS),
             _ => {
                 state.events.up();
+                state.holds_back = true;
+                self.arm(FIRST_WORD_MS);
             }
         }
         drop(state);
@@ -383,6 +393,17 @@ impl Conn {
     pub(crate) fn stream_established(self: &Arc<Self>) {
         self.notes.lock().ready = true;
         self.queue();
+    }
+
+    /// The QP goes before its connection is there: the attempt ends. Process context.
+    pub(super) fn qp_goes(self: &Arc<Self>, qp: &Arc<Qp>) {
+        let trying = {
+            let state = self.state.lock();
+            state.phase != Phase::Streaming && state.qp.as_ref().is_some_and(|q| Arc::ptr_eq(q, qp))
+        };
+        if trying {
+            self.kill();
+        }
     }
 
     /// The device goes, or leaves its namespace: the socket must go now. Any context.
@@ -658,6 +679,15 @@ impl Conn {
         };
         if ready && state.events.up() {
             self.disarm();
+        }
+        let mut timeout = timeout;
+        if state.holds_back && (ready || timeout) {
+            state.holds_back = false;
+            self.disarm();
+            timeout = false;
+            if let Some(qp) = &state.qp {
+                qp.stream_may_send();
+            }
         }
         match (end, peer) {
             (Some(how), _) => self.end_stream(state, how),

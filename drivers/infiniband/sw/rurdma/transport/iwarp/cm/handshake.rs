@@ -17,12 +17,21 @@ use kernel::sync::atomic::Atomic;
 /// What an administrator can turn.
 pub(crate) struct Knobs {
     /// Ask for CRCs, and use them if either end asks (RFC 5044 section 4.4). On.
-    pub(crate) crc: Atomic<bool>,
+    crc: Atomic<bool>,
     /// Initiate with this MPA revision. 2; the responder follows the initiator.
-    pub(crate) revision: Atomic<u32>,
+    revision: Atomic<u32>,
     /// Initiate in the peer-to-peer model, with a ready-to-receive message: then the responder may
     /// be the first to send, as many programs have it. On.
-    pub(crate) peer_to_peer: Atomic<bool>,
+    peer_to_peer: Atomic<bool>,
+}
+
+impl Knobs {
+    /// Sets all of them, for connections from now on.
+    pub(crate) fn set(&self, crc: bool, revision: u8, peer_to_peer: bool) {
+        self.crc.store(crc, Relaxed);
+        self.revision.store(u32::from(revision), Relaxed);
+        self.peer_to_peer.store(peer_to_peer, Relaxed);
+    }
 }
 
 /// For all links.

@@ -11,7 +11,6 @@ mod listen;
 mod seam;
 
 pub(crate) use conn::Conn;
-#[expect(unused_imports, reason = "for the module's parameters")]
 pub(crate) use handshake::KNOBS;
 pub(crate) use seam::{StreamEnd, StreamParams};
 
@@ -23,6 +22,7 @@ use crate::kapi::net::socket::Socket;
 use crate::kapi::rdma::iwcm::{CmId, ConnParam, IwCm, Slot};
 use crate::kapi::slot;
 use crate::kapi::task::WorkQueue;
+use crate::qp::Qp;
 use core::net::SocketAddr;
 use kernel::alloc::flags::GFP_KERNEL;
 use kernel::prelude::*;
@@ -170,6 +170,17 @@ pub(crate) fn exit() {
 #[expect(dead_code, reason = "for the counters")]
 pub(crate) fn truncated() -> u64 {
     CM.get().map_or(0, |cm| cm.truncated.load(Relaxed))
+}
+
+/// The QP goes: what is still trying to connect it gives up. Process context.
+pub(super) fn qp_goes(qp: &Arc<Qp>) {
+    let Some(cm) = CM.get() else {
+        return;
+    };
+    let tables = cm.tables.lock();
+    for conn in tables.conns.values() {
+        conn.qp_goes(qp);
+    }
 }
 
 /// The device goes: the core has no cm_id of it any more. Waits until its sockets are closed.
