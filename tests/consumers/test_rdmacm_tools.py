@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-2.0
+"""librdmacm's tools, rsockets and perftest between two namespaces."""
+
+import hashlib
+import os
+import pathlib
+
+import pytest
+from ends import both, perftest, run_at, serve
+from rvm import wait_until
+
+PRELOAD = "/usr/lib/x86_64-linux-gnu/rsocket/librspreload.so"
+
+
+@pytest.fixture(scope="module")
+def blob(tmp_path_factory):
+    """A file of 3 MiB and a bit, and its digest."""
+    f = tmp_path_factory.mktemp("blob") / "blob"
+    f.write_bytes(os.urandom(3 * 1024 * 1024 + 4321))
+    return f
+
+
+def digest(path):
+    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("size", [23, 100, 1460, 65535])
+def test_rping_verifies(pair, size):
+    a, b = pair.a, pair.b
+    args = f"-a {a.ip} -C 8 -S {size} -V"
+    both(a, b, f"rping -s {args}", f"rping -c {args}")
+
+
+def test_rping_ipv6(pair):
+    a, b = pair.a, pair.b
+    args = f"-a {a.ip6} -C 5 -S 2000 -V"
+    both(a, b, f"rping -s {args}", f"rping -c {args}")
+
+
+def test_rping_persistent_server(pair):
+    a, b = pair.a, pair.b
+    with serve(a, f"rping -s -P -a {a.ip}") as s:
+        for _ in range(3):
+            b.run(f"rping -c -a {a.ip} -C 5 -V")
+        with b.start(f"rping -c -a {a.ip} -C 20 -V") as one, b.start(f"rping -c -a {a.ip} -C 20 -S 3000 -V") as two:
+            one.wait()
+            two.wait()
+        assert s.running(), s.out
+    wait_until(lambda: not a.resources("qp") and not b.resources("qp"), message="QPs left")
+
+
+def test_ucmatose(pair):
+    a, b = pair.a, pair.b
+    for args in ("-c 1", "-c 8 -C 20 -S 5000", "-c 3 -C 5 -m"):
+        server, client = both(a, b, f"ucmatose -b {a.ip} {args}", f"ucmatose -s {a.ip} {args}")
+        assert "return status 0" in server
+        assert "return status 0" in client
+
+
+def test_ucmatose_ipv6(pair):
+    a, b = pair.a, pair.b
+    _, client = both(a, b, "ucmatose -b ::0", f"ucmatose -s {a.ip6}")
+    assert "return status 0" in client
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="cmtime listens with one number as an RDMA and as a TCP port of its own, which are the same on iWARP; "
+    "it also waits for IB's CONNECT_RESPONSE. siw fails in the same way",
+)
+def test_cmtime(pair):
+    a, b = pair.a, pair.b
+    with serve(a, f"cmtime -b {a.ip} -c 5"):
+        b.run(f"cmtime -s {a.ip} -c 5")
+
+
+def test_rdma_client_server(pair):
+    a, b = pair.a, pair.b
+    server, client = both(a, b, f"rdma_server -s {a.ip}", f"rdma_client -s {a.ip}")
+    assert "rdma_server: end 0" in server
+    assert "rdma_client: end 0" in client
+
+
+def test_rdma_xclient_xserver(pair):
+    a, b = pair.a, pair.b
+    server, client = both(a, b, "rdma_xserver -c r", f"rdma_xclient -s {a.ip} -c r")
+    assert "end 0" in server
+    assert "end 0" in client
+
+
+@pytest.mark.parametrize("mode", ["-T b", "-T n", "-T a"])
+def test_rstream(pair, mode):
+    a, b = pair.a, pair.b
+    args = f"{mode} -T v -I 5 -C 20 -S 6000"
+    both(a, b, f"rstream -b {a.ip} {args}", f"rstream -s {a.ip} {args}")
+
+
+def test_rstream_resolve_ipv6(pair):
+    a, b = pair.a, pair.b
+    both(a, b, f"rstream -b {a.ip6} -T v -I 5 -C 20", f"rstream -s {a.ip6} -T r -T v -I 5 -C 20")
+
+
+@pytest.mark.parametrize("mode", ["-T b", "-T n", "-T a"])
+def test_riostream(pair, mode):
+    a, b = pair.a, pair.b
+    args = f"{mode} -T v -I 5 -C 5 -S 6000"
+    both(a, b, f"riostream -b {a.ip} {args}", f"riostream -s {a.ip} {args}")
+
+
+def test_rcopy(pair, blob, tmp_path):
+    a, b = pair.a, pair.b
+    copy = tmp_path / "copy"
+    with serve(a, "rcopy") as s:
+        b.run(f"rcopy {blob} {a.ip}:{copy}")
+        assert digest(copy) == digest(blob), s.out
+
+
+def test_rspreload(pair, blob, tmp_path):
+    """A TCP program that knows of no RDMA carries a file over it, and no TCP of its own."""
+    a, b = pair.a, pair.b
+    copy, env = tmp_path / "copy", {"LD_PRELOAD": PRELOAD}
+    with serve(a, f"plaintcp {a.ip} 7000 >{copy}", env=env) as s:
+        b.run(f"plaintcp -c {a.ip} 7000 <{blob}", env=env)
+        s.wait()
+    assert digest(copy) == digest(blob)
+
+
+def test_rspreload_iperf3(pair):
+    """iperf3 moves its data; the summary that it wants from TCP's own counters it cannot have."""
+    a, b = pair.a, pair.b
+    env = {"LD_PRELOAD": PRELOAD}
+    with serve(a, f"iperf3 -s -1 -B {a.ip}", env=env):
+        before = len(b.resources("qp"))
+        with b.start(f"iperf3 -c {a.ip} -t 4", env=env):
+            wait_until(lambda: len(b.resources("qp")) >= before + 2, message="no QPs for control and data")
+
+
+@pytest.mark.parametrize("tool", ["ib_send_bw", "ib_write_bw", "ib_read_bw"])
+def test_perftest_bw(pair, tool):
+    rows = perftest(pair.a, pair.b, pair.a.ip, tool, "-n 200 -s 16384")
+    assert rows[-1][:2] == [16384, 200]
+
+
+@pytest.mark.parametrize("tool", ["ib_send_lat", "ib_write_lat", "ib_read_lat"])
+def test_perftest_lat(pair, tool):
+    rows = perftest(pair.a, pair.b, pair.a.ip, tool, "-n 200")
+    assert rows[-1][:2] == [2, 200]
+
+
+def test_perftest_bidirectional(pair):
+    rows = perftest(pair.a, pair.b, pair.a.ip, "ib_write_bw", "-n 200 -s 8192 -b")
+    assert rows[-1][:2] == [8192, 200]
+
+
+def test_perftest_events_inline_many_sizes(pair):
+    """Completion events instead of polling, inline sends, all sizes up to 8 MiB."""
+    perftest(pair.a, pair.b, pair.a.ip, "ib_send_lat", "-n 100 -e -I 256 -s 200")
+    rows = perftest(pair.a, pair.b, pair.a.ip, "ib_write_bw", "-a -n 10")
+    assert [r[0] for r in rows] == [2.0**i for i in range(1, 24)]
+
+
+def test_perftest_data_validation(pair):
+    """Where the packaged perftest has the option."""
+    a, b = pair.a, pair.b
+    if "data_validation" not in run_at(b, "ib_write_bw --help", check=False).out:
+        pytest.skip("this perftest has no --data_validation")
+    perftest(a, b, a.ip, "ib_write_bw", "-n 50 -s 8192 --data_validation")
+
+
+def test_perftest_srq_and_qps(pair):
+    perftest(pair.a, pair.b, pair.a.ip, "ib_send_bw", "-n 100 -s 4096 --use-srq")
+    perftest(pair.a, pair.b, pair.a.ip, "ib_write_bw", "-n 100 -s 4096 -q 4")
