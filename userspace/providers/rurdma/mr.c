@@ -85,6 +85,12 @@ struct ibv_mw *rurdma_alloc_mw(struct ibv_pd *pd, enum ibv_mw_type type)
 	struct ibv_mw *mw;
 	int ret;
 
+	/* The kernel would say that it has no windows, whatever the type. */
+	if (type != IBV_MW_TYPE_1 && type != IBV_MW_TYPE_2) {
+		errno = EINVAL;
+		return NULL;
+	}
+
 	mw = calloc(1, sizeof(*mw));
 	if (!mw)
 		return NULL;
