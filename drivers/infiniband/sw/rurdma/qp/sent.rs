@@ -48,6 +48,8 @@ pub(crate) struct Sent {
     tail: u32,
     /// Ring index up to which entries were given back.
     units: u32,
+    /// One completed in error: all behind it are flushed, even what the transport has taken.
+    failed: bool,
 }
 
 impl Sent {
@@ -59,6 +61,7 @@ impl Sent {
             head: 0,
             tail: 0,
             units: 0,
+            failed: false,
         })
     }
 
@@ -143,6 +146,7 @@ impl Sent {
         self.head = 0;
         self.tail = 0;
         self.units = 0;
+        self.failed = false;
     }
 }
 
@@ -159,11 +163,16 @@ impl Qp {
             let record = &entry.record;
             sent.head = sent.head.wrapping_add(1);
             sent.units = sent.units.wrapping_add(u32::from(record.units));
+            let status = match entry.status {
+                SUCCESS if sent.failed => WR_FLUSH_ERR,
+                status => status,
+            };
+            sent.failed |= status != SUCCESS;
             // The provider may reuse the entry as soon as it polls the completion.
-            let tell = record.signaled || self.sig_all || entry.status != SUCCESS;
+            let tell = record.signaled || self.sig_all || status != SUCCESS;
             if tell && !record.silent {
                 self.publish_sq(sent.units);
-                lost |= self.push_send(&self.send_cq, record, entry.status);
+                lost |= self.push_send(&self.send_cq, record, status);
             }
         }
         if sent.units != before {

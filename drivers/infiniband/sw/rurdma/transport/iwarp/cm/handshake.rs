@@ -2,12 +2,11 @@
 
 //! MPA connection establishment over a socket; what is said is `proto::iwarp::negotiate`'s matter.
 
-use crate::kapi::net::skb;
 use crate::kapi::net::socket::Socket;
+use crate::transport::iwarp::tx::KernelCrc;
 use crate::proto::iwarp::mpa_rx::{Frame, MpaRx};
 use crate::proto::iwarp::negotiate::{Agreed, Depths, MpaError, RtrSet, Wishes};
 use crate::proto::iwarp::tx::{FpduEncoder, Header};
-use crate::proto::wire::crc::Crc32c;
 use crate::proto::wire::mpa::{MAX_FRAME_LEN, REV_1, REV_2};
 use crate::proto::wire::terminate::{TermError, TerminateBody};
 use kernel::prelude::*;
@@ -121,15 +120,6 @@ pub(super) fn send<T>(
         Ok(ret)
     } else {
         Err(ENOMEM)
-    }
-}
-
-/// The kernel's CRC32C.
-struct KernelCrc;
-
-impl Crc32c for KernelCrc {
-    fn crc32c(crc: u32, data: &[u8]) -> u32 {
-        skb::crc32c(crc, data)
     }
 }
 

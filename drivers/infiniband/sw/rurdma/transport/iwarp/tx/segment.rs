@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Segments: payload from the consumer's memory into FPDUs.
+
+use super::{Current, KernelCrc, Source, Stop, Tx};
+use crate::cq::status;
+use crate::kapi::rdma::attr::access;
+use crate::mr::{AccessError, Span};
+use crate::proto::iwarp::tx::Piece;
+use crate::proto::wire::crc::Crc32c as _;
+use crate::proto::wire::rdmap::ReadRequest;
+use crate::proto::wire::terminate::{Culprit, TermError, TerminateBody};
+use crate::proto::wqe::abi::Sge;
+use crate::qp::{Cause, Qp};
+use crate::transport::iwarp::stream::Context;
+use kernel::sync::Arc;
+
+impl Tx {
+    /// Builds the next segment of the message in progress; gives its bytes.
+    pub(super) fn segment(
+        &mut self,
+        qp: &Arc<Qp>,
+        mulpdu: u16,
+        context: Context<'_>,
+    ) -> core::result::Result<usize, Stop> {
+        let Some(mut current) = self.current.take() else {
+            return Ok(0);
+        };
+        let max = current.header.max_payload(mulpdu);
+        let Some(piece) = current.segments.peek(max) else {
+            return Ok(0);
+        };
+        let len = self
+            .encoder
+            .fpdu_len(piece.len.saturating_add(current.header.hdr_len() as u16));
+        let big = piece.len > 2048 || !piece.last;
+        if self.room(len, big, context).is_err() {
+            self.current = Some(current);
+            return Err(Stop::NoMemory);
+        }
+        let used = match self.fill(qp, &mut current, &piece) {
+            Ok(used) => used,
+            Err(error) => {
+                self.refuse(qp, &current, &piece, error);
+                return Err(Stop::Failed);
+            }
+        };
+        if self.commit(used).is_err() {
+            return Err(Stop::NoMemory);
+        }
+        current.segments.next(max);
+        if !piece.last {
+            self.current = Some(current);
+            return Ok(used);
+        }
+        match current.source {
+            Source::Work { number, .. } => self.built = number.wrapping_add(1),
+            Source::Read { .. } => qp.stream().shared.lock().inbound.retire(),
+        }
+        Ok(used)
+    }
+
+    /// Writes an FPDU into the page.
+    fn fill(
+        &mut self,
+        qp: &Arc<Qp>,
+        current: &mut Current,
+        piece: &Piece,
+    ) -> core::result::Result<usize, AccessError> {
+        let Self {
+            page,
+            encoder,
+            sges,
+            inline,
+            inline_len,
+            ..
+        } = self;
+        let Some(page) = page else {
+            return Err(AccessError::Bounds);
+        };
+        let buf = page.as_mut_slice();
+        let open = encoder
+            .begin::<KernelCrc>(buf, &current.header, piece)
+            .ok_or(AccessError::Bounds)?;
+        let payload = buf
+            .get_mut(open.payload..)
+            .and_then(|b| b.get_mut(..usize::from(piece.len)))
+            .ok_or(AccessError::Bounds)?;
+        match current.source {
+            Source::Read { request, .. } => {
+                if !payload.is_empty() {
+                    let from = request.source_to.wrapping_add(u64::from(piece.offset));
+                    let span = Span::find(
+                        &qp.dev,
+                        request.source_stag,
+                        qp.pd.id,
+                        from,
+                        payload.len() as u64,
+                        access::REMOTE_READ,
+                    )?;
+                    span.read(0, payload).map_err(|_| AccessError::Bounds)?;
+                }
+            }
+            Source::Work { inline: true, .. } => {
+                let from = piece.offset as usize;
+                let data = inline
+                    .get(..*inline_len)
+                    .and_then(|d| d.get(from..))
+                    .and_then(|d| d.get(..payload.len()))
+                    .ok_or(AccessError::Bounds)?;
+                payload.copy_from_slice(data);
+            }
+            Source::Work { .. } => gather(qp, sges, current, piece, payload)?,
+        }
+        let crc = if encoder.wants_crc() {
+            KernelCrc::crc32c(open.crc, payload)
+        } else {
+            open.crc
+        };
+        encoder
+            .finish::<KernelCrc>(buf, &open, crc)
+            .ok_or(AccessError::Bounds)
+    }
+
+    /// The memory of the message in progress cannot be read: the stream ends.
+    fn refuse(&mut self, qp: &Arc<Qp>, current: &Current, piece: &Piece, error: AccessError) {
+        match current.source {
+            Source::Work { number, .. } => {
+                qp.sent.lock().done(number, status::LOC_PROT_ERR);
+                // What stands before it in the batch may be sent, and is complete when it is.
+                self.built = number;
+                let body = TerminateBody::build(TermError::RDMAP_CATASTROPHIC, None);
+                qp.stream_terminate(body, Cause::Fatal);
+            }
+            Source::Read { msn, request } => {
+                let left = ReadRequest {
+                    sink_to: request.sink_to.wrapping_add(u64::from(piece.offset)),
+                    source_to: request.source_to.wrapping_add(u64::from(piece.offset)),
+                    size: request.size.saturating_sub(piece.offset),
+                    ..request
+                };
+                let culprit = Culprit::read_request(msn, left);
+                let body = TerminateBody::build(rdmap_error(error), Some(&culprit));
+                qp.stream_terminate(body, Cause::Access);
+            }
+        }
+    }
+}
+
+/// The reason of a Terminate for a read that is refused.
+fn rdmap_error(error: AccessError) -> TermError {
+    match error {
+        AccessError::Key => TermError::RDMAP_INVALID_STAG,
+        AccessError::Pd => TermError::RDMAP_STAG_STREAM,
+        AccessError::Bounds => TermError::RDMAP_BOUNDS,
+        AccessError::Wrap => TermError::RDMAP_TO_WRAP,
+        AccessError::Access => TermError::RDMAP_ACCESS,
+        AccessError::Invalidate => TermError::RDMAP_CANNOT_INVALIDATE,
+    }
+}
+
+/// Copies the payload of a segment out of the SGEs.
+fn gather(
+    qp: &Qp,
+    sges: &[Sge],
+    current: &mut Current,
+    piece: &Piece,
+    mut to: &mut [u8],
+) -> core::result::Result<(), AccessError> {
+    let mut at = u64::from(piece.offset);
+    while !to.is_empty() {
+        let sge = sges.get(current.sge).ok_or(AccessError::Bounds)?;
+        let into = at - current.sge_start;
+        let left = u64::from(sge.length) - into;
+        if left == 0 {
+            current.sge += 1;
+            current.sge_start += u64::from(sge.length);
+            continue;
+        }
+        let n = (left as usize).min(to.len());
+        let (now, later) = to.split_at_mut(n);
+        let addr = sge.addr.checked_add(into).ok_or(AccessError::Wrap)?;
+        let span = Span::local(&qp.dev, !qp.user, sge.lkey, qp.pd.id, addr, n as u64, 0)?;
+        span.read(0, now).map_err(|_| AccessError::Bounds)?;
+        at += n as u64;
+        to = later;
+    }
+    Ok(())
+}

@@ -1,0 +1,416 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Messages: what is sent next, from the send queue and from the peer's reads.
+
+use super::{Current, Source, Stop, Tx};
+use crate::cq::{opcode, status};
+use crate::kapi::random;
+use crate::kapi::rdma::attr::access;
+use crate::kapi::rdma::qp::WC_REG_MR;
+use crate::mr::{key_index, AccessError, Span};
+use crate::proto::iwarp::negotiate::Rtr;
+use crate::proto::iwarp::orders::Expect;
+use crate::proto::iwarp::tx::{Header, Segmenter};
+use crate::proto::serial::Msn;
+use crate::proto::wire::rdmap::{ReadRequest, ReadRequestHdr};
+use crate::proto::wire::terminate::{TermError, TerminateBody};
+use crate::proto::wqe::abi::Sge;
+use crate::proto::wqe::fetch::{next_send, FetchError};
+use crate::proto::wqe::send::{Data, SendFlags, SendOp, SendWqe};
+use crate::qp::{Cause, Qp, Record};
+use crate::transport::iwarp::stream::{Context, Sink};
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// A work request that was taken from the send queue.
+#[derive(Clone, Copy)]
+pub(super) struct Job {
+    op: SendOp,
+    flags: SendFlags,
+    wr_id: u64,
+    units: u8,
+    length: u32,
+    sges: usize,
+    inline: bool,
+}
+
+impl Tx {
+    /// Finds the next message: the peer's reads and our own work take turns. False if there is
+    /// nothing to do. A message that is nothing but a header is built at once.
+    pub(super) fn next_message(
+        &mut self,
+        qp: &Arc<Qp>,
+        context: Context<'_>,
+    ) -> core::result::Result<bool, Stop> {
+        if let Some(rtr) = self.rtr {
+            self.send_rtr(qp, rtr, context)
+                .map_err(|_| Stop::NoMemory)?;
+            self.rtr = None;
+            return Ok(true);
+        }
+        for _ in 0..2 {
+            self.answer_next = !self.answer_next;
+            let found = if self.answer_next {
+                self.next_answer(qp)
+            } else {
+                self.next_work(qp, context)?
+            };
+            if found {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Says that we are ready to receive (RFC 6581 section 9.2).
+    fn send_rtr(&mut self, qp: &Arc<Qp>, rtr: Rtr, context: Context<'_>) -> Result {
+        match rtr {
+            Rtr::Write => self.control(&Header::write(0, 0), &[], context),
+            Rtr::Send => {
+                self.control(&Header::send(self.send_msn, false, None), &[], context)?;
+                self.send_msn = self.send_msn.next();
+                Ok(())
+            }
+            Rtr::Read => {
+                let sink = Sink {
+                    rtr: true,
+                    ..Sink::default()
+                };
+                self.request_read(qp, 0, 0, 0, sink, &[], context)
+            }
+        }
+    }
+
+    fn next_answer(&mut self, qp: &Arc<Qp>) -> bool {
+        let next = qp.stream().shared.lock().pop_inbound();
+        let Some((msn, request)) = next else {
+            return false;
+        };
+        self.current = Some(Current {
+            header: Header::read_response(request.sink_stag, request.sink_to),
+            segments: Segmenter::new(request.size),
+            source: Source::Read { msn, request },
+            sge: 0,
+            sge_start: 0,
+        });
+        true
+    }
+
+    fn next_work(
+        &mut self,
+        qp: &Arc<Qp>,
+        context: Context<'_>,
+    ) -> core::result::Result<bool, Stop> {
+        let job = match self.held.take() {
+            Some(job) => job,
+            None => match self.fetch(qp)? {
+                Some(job) => job,
+                None => return Ok(false),
+            },
+        };
+        if self.must_wait(qp, &job) {
+            self.held = Some(job);
+            return Ok(false);
+        }
+        self.begin(qp, job, context)?;
+        Ok(true)
+    }
+
+    /// Takes the next work request from the send queue.
+    fn fetch(&mut self, qp: &Arc<Qp>) -> core::result::Result<Option<Job>, Stop> {
+        loop {
+            if !qp.sent.lock().has_room() {
+                return Ok(None);
+            }
+            let units = match next_send(&qp.sq, &self.consumer, &mut self.buf) {
+                Ok(Some(units)) => units,
+                Ok(None) => return Ok(None),
+                Err(FetchError::Index) => {
+                    qp.fail(Cause::Fatal);
+                    qp.stream_abort();
+                    return Err(Stop::Failed);
+                }
+                Err(FetchError::Frame { wr_id }) => {
+                    self.reject(qp, wr_id, 0, status::LOC_QP_OP_ERR);
+                    return Err(Stop::Failed);
+                }
+            };
+            self.consumer.advance(units);
+            let wqe = match SendWqe::parse(&self.buf, &qp.limits) {
+                Ok(wqe) => wqe,
+                Err(error) => {
+                    let wr_id = SendWqe::wr_id(&self.buf);
+                    self.reject(qp, wr_id, units as u8, error.wc_status());
+                    return Err(Stop::Failed);
+                }
+            };
+            if wqe.op == SendOp::Nop {
+                qp.sent.lock().nop(units);
+                // It may be all that is left to give back.
+                self.built = self.built.wrapping_add(1);
+                continue;
+            }
+            let mut job = Job {
+                op: wqe.op,
+                flags: wqe.flags,
+                wr_id: wqe.wr_id,
+                units: units as u8,
+                length: wqe.length,
+                sges: 0,
+                inline: false,
+            };
+            match wqe.data {
+                Data::Inline(data) => {
+                    job.inline = true;
+                    self.inline_len = data.len();
+                    for (to, byte) in self.inline.iter_mut().zip(data) {
+                        *to = *byte;
+                    }
+                }
+                Data::Sges(list) => {
+                    for (to, sge) in self.sges.iter_mut().zip(list.iter()) {
+                        *to = sge;
+                        job.sges += 1;
+                    }
+                }
+            }
+            return Ok(Some(job));
+        }
+    }
+
+    /// A work request that makes no sense: it completes with an error, and the QP fails.
+    fn reject(&mut self, qp: &Arc<Qp>, wr_id: u64, units: u8, status: u8) {
+        {
+            let mut sent = qp.sent.lock();
+            let number = sent.start(Record {
+                wr_id,
+                units,
+                ..Record::default()
+            });
+            sent.done(number, status);
+        }
+        let body = TerminateBody::build(TermError::RDMAP_CATASTROPHIC, None);
+        qp.stream_terminate(body, Cause::Fatal);
+    }
+
+    /// Whether the work request has to wait for the peer's answers to earlier ones.
+    fn must_wait(&self, qp: &Arc<Qp>, job: &Job) -> bool {
+        let shared = qp.stream().shared.lock();
+        if job.flags.contains(SendFlags::FENCE) && !shared.outbound.is_empty() {
+            return true;
+        }
+        matches!(job.op, SendOp::Read(_) | SendOp::ReadInv(_)) && !shared.outbound.has_room()
+    }
+
+    /// Starts a work request.
+    fn begin(
+        &mut self,
+        qp: &Arc<Qp>,
+        job: Job,
+        context: Context<'_>,
+    ) -> core::result::Result<(), Stop> {
+        let solicited = job.flags.contains(SendFlags::SOLICITED);
+        let header = match job.op {
+            SendOp::Send => {
+                let msn = self.take_send_msn();
+                Header::send(msn, solicited, None)
+            }
+            SendOp::SendInv(key) => {
+                let msn = self.take_send_msn();
+                Header::send(msn, solicited, Some(key))
+            }
+            SendOp::Write(remote) => Header::write(remote.rkey, remote.addr),
+            SendOp::Read(remote) => {
+                return self.begin_read(qp, &job, remote.rkey, remote.addr, false, context)
+            }
+            SendOp::ReadInv(remote) => {
+                return self.begin_read(qp, &job, remote.rkey, remote.addr, true, context)
+            }
+            SendOp::LocalInv(key) => {
+                let done = invalidate(qp, key);
+                return self.local(qp, &job, done);
+            }
+            SendOp::RegMr(key, ext) => {
+                let done = match qp.dev.mrs.get(key_index(key)) {
+                    Some(mr) => mr.register(key, ext.access, qp.pd.id),
+                    None => Err(AccessError::Key),
+                };
+                return self.local(qp, &job, done);
+            }
+            _ => {
+                self.reject(qp, job.wr_id, job.units, status::LOC_QP_OP_ERR);
+                return Err(Stop::Failed);
+            }
+        };
+        let number = qp.sent.lock().start(job.record());
+        self.current = Some(Current {
+            header,
+            segments: Segmenter::new(job.length),
+            source: Source::Work {
+                number,
+                inline: job.inline,
+            },
+            sge: 0,
+            sge_start: 0,
+        });
+        Ok(())
+    }
+
+    fn take_send_msn(&mut self) -> Msn {
+        let msn = self.send_msn;
+        self.send_msn = msn.next();
+        msn
+    }
+
+    /// An operation that concerns nobody else is done.
+    fn local(
+        &mut self,
+        qp: &Arc<Qp>,
+        job: &Job,
+        done: core::result::Result<(), AccessError>,
+    ) -> core::result::Result<(), Stop> {
+        let number = qp.sent.lock().start(job.record());
+        if done.is_err() {
+            qp.sent.lock().done(number, status::MW_BIND_ERR);
+            let body = TerminateBody::build(TermError::RDMAP_CATASTROPHIC, None);
+            qp.stream_terminate(body, Cause::Fatal);
+            return Err(Stop::Failed);
+        }
+        self.built = number.wrapping_add(1);
+        Ok(())
+    }
+
+    /// Builds a read request. Its sink is known to the peer by a random STag that stands for this
+    /// one read and nothing else, so a sink of many SGEs needs no STag of its own, and no key of
+    /// ours leaves the machine.
+    fn begin_read(
+        &mut self,
+        qp: &Arc<Qp>,
+        job: &Job,
+        stag: u32,
+        to: u64,
+        inv: bool,
+        context: Context<'_>,
+    ) -> core::result::Result<(), Stop> {
+        let sges = self.sges;
+        let sges = sges.get(..job.sges).unwrap_or(&[]);
+        // The sink is checked before the peer is asked for anything.
+        for sge in sges.iter().filter(|s| s.length > 0) {
+            let checked = Span::local(
+                &qp.dev,
+                !qp.user,
+                sge.lkey,
+                qp.pd.id,
+                sge.addr,
+                u64::from(sge.length),
+                access::LOCAL_WRITE,
+            );
+            if checked.is_err() {
+                self.reject(qp, job.wr_id, job.units, status::LOC_PROT_ERR);
+                return Err(Stop::Failed);
+            }
+        }
+        let number = qp.sent.lock().start(Record {
+            awaits_peer: true,
+            ..job.record()
+        });
+        let sink = Sink {
+            number,
+            sges: job.sges as u8,
+            invalidate: sges.first().filter(|_| inv).map(|s| s.lkey),
+            rtr: false,
+        };
+        match self.request_read(qp, stag, to, job.length, sink, sges, context) {
+            Ok(()) => {
+                self.built = number.wrapping_add(1);
+                Ok(())
+            }
+            Err(_) => {
+                // No page: rather end than lose the order of things.
+                qp.fail(Cause::Fatal);
+                qp.stream_abort();
+                Err(Stop::Failed)
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments)]
+    fn request_read(
+        &mut self,
+        qp: &Arc<Qp>,
+        stag: u32,
+        to: u64,
+        size: u32,
+        sink: Sink,
+        sges: &[Sge],
+        context: Context<'_>,
+    ) -> Result {
+        let request = ReadRequest {
+            sink_stag: random::u32(),
+            sink_to: sges.first().map_or(0, |s| s.addr),
+            size,
+            source_stag: stag,
+            source_to: to,
+        };
+        let msn = self.read_msn;
+        self.control(
+            &Header::read_request(msn),
+            ReadRequestHdr::from(&request).as_bytes(),
+            context,
+        )?;
+        self.read_msn = msn.next();
+        let mut shared = qp.stream().shared.lock();
+        let shared = &mut *shared;
+        let slot = shared.next_sink;
+        shared
+            .outbound
+            .push(
+                Expect::Read {
+                    stag: request.sink_stag,
+                    to: request.sink_to,
+                    size,
+                },
+                slot as u64,
+            )
+            .map_err(|_| ENOMEM)?;
+        *shared.sinks.get_mut(slot).ok_or(ENOMEM)? = sink;
+        let from = slot * shared.sink_stride;
+        for (to, sge) in shared.sink_sges.iter_mut().skip(from).zip(sges) {
+            *to = *sge;
+        }
+        shared.next_sink = if slot + 1 < shared.sinks.len() {
+            slot + 1
+        } else {
+            0
+        };
+        Ok(())
+    }
+}
+
+impl Job {
+    pub(super) fn record(&self) -> Record {
+        let (opcode, byte_len) = match self.op {
+            SendOp::Write(_) => (opcode::RDMA_WRITE, self.length),
+            SendOp::Read(_) | SendOp::ReadInv(_) => (opcode::RDMA_READ, self.length),
+            SendOp::LocalInv(_) => (opcode::LOCAL_INV, 0),
+            SendOp::RegMr(..) => (WC_REG_MR, 0),
+            _ => (opcode::SEND, self.length),
+        };
+        Record {
+            wr_id: self.wr_id,
+            byte_len,
+            units: self.units,
+            opcode,
+            signaled: self.flags.contains(SendFlags::SIGNALED),
+            ..Record::default()
+        }
+    }
+}
+
+/// Ends a fast registration.
+pub(in crate::transport::iwarp) fn invalidate(qp: &Qp, key: u32) -> core::result::Result<(), AccessError> {
+    match qp.dev.mrs.get(key_index(key)) {
+        Some(mr) => mr.invalidate(key, qp.pd.id),
+        None => Err(AccessError::Key),
+    }
+}
