@@ -19,7 +19,12 @@
     unreachable_pub,
     unsafe_op_in_unsafe_fn
 )]
-#![allow(clippy::as_underscore, clippy::cast_lossless, clippy::ptr_as_ptr, clippy::ref_as_ptr)]
+#![allow(
+    clippy::as_underscore,
+    clippy::cast_lossless,
+    clippy::ptr_as_ptr,
+    clippy::ref_as_ptr
+)]
 
 pub use kernel::bindings::*;
 use kernel::ffi;

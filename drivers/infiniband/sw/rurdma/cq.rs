@@ -5,8 +5,8 @@
 #![forbid(unsafe_code)]
 
 use crate::device::{Device, MAX_CQE};
-use crate::kapi::errno::not_supported;
 use crate::kapi::abi::CreateCqResp;
+use crate::kapi::errno::not_supported;
 use crate::kapi::rdma::cq::{
     Completion, CqHandle, CqInit, NotifyFlags, WcWriter, CREATE_IGNORE_OVERRUN, CREATE_TIMESTAMP,
 };

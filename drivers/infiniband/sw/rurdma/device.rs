@@ -239,7 +239,11 @@ impl Device {
     /// Something changed about the netdev: tells the device's users what that means for them.
     pub(crate) fn netdev_changed(&self) {
         let active = self.netdev.is_operational();
-        if self.port_active.xchg(active, kernel::sync::atomic::ordering::Full) != active {
+        if self
+            .port_active
+            .xchg(active, kernel::sync::atomic::ordering::Full)
+            != active
+        {
             self.handle.dispatch(if active {
                 Event::PortActive
             } else {

@@ -174,12 +174,7 @@ impl Driver for Rurdma {
         Srq::create(pd, attr, handle, udata)
     }
 
-    fn modify_srq(
-        srq: &Srq,
-        max_wr: Option<u32>,
-        limit: Option<u32>,
-        udata: &Udata<'_>,
-    ) -> Result {
+    fn modify_srq(srq: &Srq, max_wr: Option<u32>, limit: Option<u32>, udata: &Udata<'_>) -> Result {
         srq.modify(max_wr, limit, udata)
     }
 

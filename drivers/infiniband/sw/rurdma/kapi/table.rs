@@ -96,7 +96,12 @@ impl<T: Send + Sync + 'static> ObjTable<T> {
         if !node.is_null() {
             // SAFETY: The node left the xarray, so nobody finds it any more; `free_node` runs once
             // those who found it before are through. The module calls `barrier()` before it goes.
-            unsafe { bindings::call_rcu(Opaque::cast_into(&raw const (*node).rcu), Some(free_node::<T>)) };
+            unsafe {
+                bindings::call_rcu(
+                    Opaque::cast_into(&raw const (*node).rcu),
+                    Some(free_node::<T>),
+                )
+            };
         }
     }
 }

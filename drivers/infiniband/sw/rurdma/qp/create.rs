@@ -4,8 +4,8 @@
 
 use super::{Attrs, Qp, Sent, UserSide};
 use crate::device::{Device, MAX_QP, MAX_QP_WR};
-use crate::kapi::errno::not_supported;
 use crate::kapi::abi::CreateQpResp;
+use crate::kapi::errno::not_supported;
 use crate::kapi::random;
 use crate::kapi::rdma::mmap::Mapping;
 use crate::kapi::rdma::qp::{QpHandle, QpInit};

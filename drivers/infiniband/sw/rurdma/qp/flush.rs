@@ -47,9 +47,7 @@ impl Qp {
 
     /// The state becomes ERROR; the flush is the work's. False if it was before.
     pub(super) fn enter_error(self: &Arc<Self>) -> bool {
-        if self.state() == QpState::Reset
-            || self.set_state(QpState::Error) == QpState::Error
-        {
+        if self.state() == QpState::Reset || self.set_state(QpState::Error) == QpState::Error {
             return false;
         }
         self.announce_flush();
@@ -74,7 +72,10 @@ impl Qp {
         loop {
             match self.take_recv(&mut wr) {
                 Ok(()) | Err(TakeError::Bad { .. }) => {
-                    if self.push_recv_error(wr.wr_id, status::WR_FLUSH_ERR).is_err() {
+                    if self
+                        .push_recv_error(wr.wr_id, status::WR_FLUSH_ERR)
+                        .is_err()
+                    {
                         return;
                     }
                 }

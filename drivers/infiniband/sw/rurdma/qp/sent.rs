@@ -114,7 +114,10 @@ impl Sent {
     pub(crate) fn oldest_awaiting_peer(&mut self) -> Option<u32> {
         let mut number = self.head;
         while number != self.tail {
-            if self.slot(number).is_some_and(|e| e.record.awaits_peer && !e.done) {
+            if self
+                .slot(number)
+                .is_some_and(|e| e.record.awaits_peer && !e.done)
+            {
                 return Some(number);
             }
             number = number.wrapping_add(1);

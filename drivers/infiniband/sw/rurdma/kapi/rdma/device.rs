@@ -48,9 +48,8 @@ impl<D: Driver> UnregisteredDevice<D> {
     pub(crate) fn new(netdev: &NetDevice) -> Result<Self> {
         // SAFETY: The size is that of `IbDevice<D>`, whose first field is the `ib_device`; the
         // netdev is held, and so is its namespace while we are called under the RTNL's reference.
-        let raw = unsafe {
-            bindings::rurdma_alloc_device(size_of::<IbDevice<D>>(), netdev.as_ptr())
-        };
+        let raw =
+            unsafe { bindings::rurdma_alloc_device(size_of::<IbDevice<D>>(), netdev.as_ptr()) };
         Ok(Self {
             raw: NonNull::new(raw).ok_or(ENOMEM)?,
             _driver: core::marker::PhantomData,
@@ -99,7 +98,9 @@ impl<D: Driver> UnregisteredDevice<D> {
         to_result(unsafe { bindings::ib_device_set_netdev(raw, netdev.as_ptr(), 1) })?;
         // SAFETY: Everything the core needs is set. With `dealloc_driver` the device may be freed
         // by a parallel unregistration as soon as this returns success: it is not touched again.
-        to_result(unsafe { bindings::ib_register_device(raw, name.as_char_ptr(), core::ptr::null_mut()) })?;
+        to_result(unsafe {
+            bindings::ib_register_device(raw, name.as_char_ptr(), core::ptr::null_mut())
+        })?;
         core::mem::forget(self);
         Ok(())
     }
@@ -169,9 +170,10 @@ pub(super) unsafe extern "C" fn query_device<D: Driver>(
         out.max_qp = a.max_qp as c_int;
         out.max_qp_wr = a.max_qp_wr as c_int;
         out.device_cap_flags = (bindings::ib_device_cap_flags_IB_DEVICE_MEM_MGT_EXTENSIONS
-                | bindings::ib_device_cap_flags_IB_DEVICE_SRQ_RESIZE
-                | bindings::ib_device_cap_flags_IB_DEVICE_PORT_ACTIVE_EVENT
-                | bindings::ib_device_cap_flags_IB_DEVICE_SYS_IMAGE_GUID) as u64;
+            | bindings::ib_device_cap_flags_IB_DEVICE_SRQ_RESIZE
+            | bindings::ib_device_cap_flags_IB_DEVICE_PORT_ACTIVE_EVENT
+            | bindings::ib_device_cap_flags_IB_DEVICE_SYS_IMAGE_GUID)
+            as u64;
         out.kernel_cap_flags = u64::from(
             bindings::ib_kernel_cap_flags_IBK_LOCAL_DMA_LKEY
                 | bindings::ib_kernel_cap_flags_IBK_ALLOW_USER_UNREG,

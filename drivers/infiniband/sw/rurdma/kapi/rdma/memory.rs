@@ -178,9 +178,10 @@ impl Access {
                 at: ptr::with_exposed_provenance_mut(offset as usize),
                 len: max,
             }),
-            Kind::User { pages, offset: first } => {
-                page_piece(pages, *first, PAGE_SHIFT, offset, max)
-            }
+            Kind::User {
+                pages,
+                offset: first,
+            } => page_piece(pages, *first, PAGE_SHIFT, offset, max),
             Kind::Fast(list) => {
                 let list = list.lock();
                 let pages = list.pages.get(..list.used).ok_or(EFAULT)?;

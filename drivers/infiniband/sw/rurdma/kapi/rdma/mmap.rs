@@ -125,9 +125,8 @@ impl Mapping {
             GFP_KERNEL,
         )?);
         // SAFETY: The context lives, `raw` is memory of ours.
-        let err = unsafe {
-            bindings::rdma_user_mmap_entry_insert(ucontext, &raw mut (*entry).raw, len)
-        };
+        let err =
+            unsafe { bindings::rdma_user_mmap_entry_insert(ucontext, &raw mut (*entry).raw, len) };
         if err != 0 {
             // SAFETY: The core did not take it.
             drop(unsafe { KBox::from_raw(entry) });

@@ -136,7 +136,11 @@ pub(super) unsafe extern "C" fn rereg_user_mr<D: Driver>(
         let flags = flags as u32;
         // SAFETY: By the caller's promise.
         to_result(unsafe { bindings::rurdma_no_udata_io(udata) })?;
-        if flags & !(bindings::ib_mr_rereg_flags_IB_MR_REREG_PD | bindings::ib_mr_rereg_flags_IB_MR_REREG_ACCESS) != 0 {
+        if flags
+            & !(bindings::ib_mr_rereg_flags_IB_MR_REREG_PD
+                | bindings::ib_mr_rereg_flags_IB_MR_REREG_ACCESS)
+            != 0
+        {
             return Err(not_supported());
         }
         // SAFETY: By the caller's promise.
@@ -147,7 +151,8 @@ pub(super) unsafe extern "C" fn rereg_user_mr<D: Driver>(
         } else {
             None
         };
-        let access = (flags & bindings::ib_mr_rereg_flags_IB_MR_REREG_ACCESS != 0).then_some(access as u32);
+        let access =
+            (flags & bindings::ib_mr_rereg_flags_IB_MR_REREG_ACCESS != 0).then_some(access as u32);
         if access.is_some_and(|a| a & !crate::kapi::rdma::attr::access::SUPPORTED != 0) {
             return Err(not_supported());
         }

@@ -78,8 +78,7 @@ impl<C, T> Object<C, T> {
     /// Only from the callback that destroys the object, or that fails to create it.
     pub(super) unsafe fn take(&self) -> Option<Arc<T>> {
         // SAFETY: By the caller's promise nobody else looks at the object.
-        let (inner, handle) =
-            unsafe { ((*self.inner.get()).take(), (*self.handle.get()).take()) };
+        let (inner, handle) = unsafe { ((*self.inner.get()).take(), (*self.handle.get()).take()) };
         if let Some(handle) = handle {
             handle.revoke();
         }

@@ -128,7 +128,9 @@ impl QpAttr<'_> {
         if !self.has(bindings::ib_qp_attr_mask_IB_QP_CUR_STATE) {
             return Ok(None);
         }
-        Ok(Some(QpState::from_raw(self.raw.cur_qp_state).ok_or(EINVAL)?))
+        Ok(Some(
+            QpState::from_raw(self.raw.cur_qp_state).ok_or(EINVAL)?,
+        ))
     }
 
     /// New access rights of peers.
@@ -226,7 +228,10 @@ impl SendWr<'_> {
         let mut used = 0usize;
         for (addr, len, _) in self.sges.iter() {
             let len = len as usize;
-            let dst = buf.get_mut(used..).and_then(|b| b.get_mut(..len)).ok_or(EINVAL)?;
+            let dst = buf
+                .get_mut(used..)
+                .and_then(|b| b.get_mut(..len))
+                .ok_or(EINVAL)?;
             // SAFETY: With `IB_SEND_INLINE` a kernel user's addresses are kernel addresses of
             // `len` readable bytes.
             unsafe {

@@ -92,7 +92,11 @@ impl<T> Owner<T> {
     fn acquire_or_note(&self) -> bool {
         let mut old = self.state.load(Relaxed);
         loop {
-            let new = if old & OWNED == 0 { OWNED } else { old | PENDING };
+            let new = if old & OWNED == 0 {
+                OWNED
+            } else {
+                old | PENDING
+            };
             // Full: the work that is announced comes before the note.
             match self.state.cmpxchg(old, new, Full) {
                 Ok(_) => return old & OWNED == 0,

@@ -21,11 +21,7 @@ unsafe impl lock::Backend for SpinLockIrqBackend {
     type GuardState = usize;
 
     #[inline]
-    unsafe fn init(
-        ptr: *mut Self::State,
-        name: *const c_char,
-        key: *mut bindings::lock_class_key,
-    ) {
+    unsafe fn init(ptr: *mut Self::State, name: *const c_char, key: *mut bindings::lock_class_key) {
         // SAFETY: By the caller's promise `ptr` can be written, `name` and `key` live on.
         unsafe { bindings::__spin_lock_init(ptr, name, key) }
     }

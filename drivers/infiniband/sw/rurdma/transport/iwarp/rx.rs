@@ -171,7 +171,12 @@ impl Rx {
     }
 
     /// `n` more bytes of a header or trailer are there.
-    fn control(&mut self, qp: &Arc<Qp>, n: usize, span: &mut Option<(Span, u32)>) -> Result<(), Failure> {
+    fn control(
+        &mut self,
+        qp: &Arc<Qp>,
+        n: usize,
+        span: &mut Option<(Span, u32)>,
+    ) -> Result<(), Failure> {
         match self.receiver.filled::<KernelCrc>(n)? {
             Event::None => Ok(()),
             Event::Start(segment) => {
@@ -200,12 +205,11 @@ impl Rx {
                 Ok(())
             }
             (Opcode::ReadResponse, Target::Tagged { stag, to }) => {
-                qp.stream().shared.lock().outbound.response(
-                    stag,
-                    to,
-                    segment.len,
-                    segment.last,
-                )?;
+                qp.stream()
+                    .shared
+                    .lock()
+                    .outbound
+                    .response(stag, to, segment.len, segment.last)?;
                 Ok(())
             }
             (_, Target::Untagged { mo, .. }) => {
@@ -310,11 +314,7 @@ impl Rx {
     }
 
     /// A segment is complete, and perhaps a message.
-    fn end(
-        &mut self,
-        qp: &Arc<Qp>,
-        message: Option<Message>,
-    ) -> Result<(), Failure> {
+    fn end(&mut self, qp: &Arc<Qp>, message: Option<Message>) -> Result<(), Failure> {
         if !qp.may_send() {
             // The initiator is known to be ready now.
             self.answer = true;
@@ -333,7 +333,9 @@ impl Rx {
                 invalidate,
                 ..
             }) => self.send_done(qp, length, solicited, invalidate),
-            Some(Message::ReadRequest { msn, request }) => self.read_request(qp, msn.get(), request),
+            Some(Message::ReadRequest { msn, request }) => {
+                self.read_request(qp, msn.get(), request)
+            }
             Some(Message::Terminate(terminate)) => {
                 terminated(qp, &terminate);
                 Ok(())
@@ -445,7 +447,10 @@ fn terminated(qp: &Arc<Qp>, terminate: &Terminate) {
     // A read that was refused completes with that; everything else was only interrupted.
     let refused = matches!(terminate.error.layer, LAYER_RDMAP | LAYER_DDP)
         && terminate.error.etype == 1
-        && terminate.culprit.as_ref().is_some_and(|c| c.read().is_some());
+        && terminate
+            .culprit
+            .as_ref()
+            .is_some_and(|c| c.read().is_some());
     if refused {
         let mut sent = qp.sent.lock();
         if let Some(number) = sent.oldest_awaiting_peer() {
@@ -499,9 +504,7 @@ fn sink_sge(qp: &Qp, at: u64) -> Option<(Sge, u64)> {
     let slot = shared.outbound.oldest()?.cookie as usize;
     let sink = shared.sinks.get(slot)?;
     let from = slot * shared.sink_stride;
-    let sges = shared
-        .sink_sges
-        .get(from..from + usize::from(sink.sges))?;
+    let sges = shared.sink_sges.get(from..from + usize::from(sink.sges))?;
     locate(sges, at)
 }
 
@@ -538,4 +541,3 @@ fn scatter(
     }
     Ok(())
 }
-

@@ -357,7 +357,6 @@ impl Tx {
         self.encoder = encoder;
         self.commit(used)
     }
-
 }
 
 /// Drops the first `n` elements.

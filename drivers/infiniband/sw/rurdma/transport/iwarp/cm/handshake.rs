@@ -3,12 +3,12 @@
 //! MPA connection establishment over a socket; what is said is `proto::iwarp::negotiate`'s matter.
 
 use crate::kapi::net::socket::Socket;
-use crate::transport::iwarp::tx::KernelCrc;
 use crate::proto::iwarp::mpa_rx::{Frame, MpaRx};
 use crate::proto::iwarp::negotiate::{Agreed, Depths, MpaError, RtrSet, Wishes};
 use crate::proto::iwarp::tx::{FpduEncoder, Header};
 use crate::proto::wire::mpa::{MAX_FRAME_LEN, REV_1, REV_2};
 use crate::proto::wire::terminate::{TermError, TerminateBody};
+use crate::transport::iwarp::tx::KernelCrc;
 use kernel::prelude::*;
 use kernel::sync::atomic::ordering::Relaxed;
 use kernel::sync::atomic::Atomic;

@@ -408,7 +408,10 @@ impl Job {
 }
 
 /// Ends a fast registration.
-pub(in crate::transport::iwarp) fn invalidate(qp: &Qp, key: u32) -> core::result::Result<(), AccessError> {
+pub(in crate::transport::iwarp) fn invalidate(
+    qp: &Qp,
+    key: u32,
+) -> core::result::Result<(), AccessError> {
     match qp.dev.mrs.get(key_index(key)) {
         Some(mr) => mr.invalidate(key, qp.pd.id),
         None => Err(AccessError::Key),
