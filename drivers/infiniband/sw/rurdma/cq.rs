@@ -12,6 +12,7 @@ use crate::kapi::rdma::cq::{
 };
 use crate::kapi::rdma::mmap::Mapping;
 use crate::kapi::rdma::ring::Ring;
+use crate::kapi::rdma::stats::Counter;
 use crate::kapi::rdma::udata::Udata;
 use crate::kapi::sync::{new_spinlock_irq, SpinLockIrq};
 use crate::kapi::time;
@@ -167,6 +168,7 @@ impl Cq {
             q.dead = true;
             q.ring.set_flags_and_fence(FLAG_OVERFLOW);
             drop(guard);
+            self.dev.counters.count(Counter::CqOverflows);
             self.handle.error();
             return Err(Overflow);
         }

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+use crate::counters::Counters;
 use crate::kapi::net::netdev::NetDevice;
 use crate::kapi::random;
 use crate::kapi::rdma::attr::{DeviceAttr, Event, PortAttr, PortImmutable};
@@ -108,6 +109,8 @@ pub(crate) struct Device {
     pub(crate) mrs: ObjTable<Mr>,
     /// All of the kernel's memory, for kernel users.
     pub(crate) kernel_memory: Arc<Memory>,
+    /// What happened.
+    pub(crate) counters: Counters,
     /// How many objects exist.
     pub(crate) limits: Limits,
     /// The port was active at the last look.
@@ -139,6 +142,7 @@ impl Device {
                 qps <- ObjTable::new(),
                 mrs <- ObjTable::new(),
                 kernel_memory,
+                counters: Counters::new(),
                 limits: Limits {
                     qp: Quota::new(MAX_QP),
                     cq: Quota::new(MAX_CQ),

@@ -251,3 +251,21 @@ struct net_device *rurdma_notifier_dev(void *info)
 {
 	return netdev_notifier_info_to_dev(info);
 }
+
+static const struct rdma_stat_desc rurdma_counters[RURDMA_COUNTERS] = {
+	[RURDMA_COUNT_CONNECTED].name = "connected",
+	[RURDMA_COUNT_ACCEPTED].name = "accepted",
+	[RURDMA_COUNT_PRIVATE_DATA_CUT].name = "private_data_cut",
+	[RURDMA_COUNT_TERMINATE_SENT].name = "terminate_sent",
+	[RURDMA_COUNT_TERMINATE_RECEIVED].name = "terminate_received",
+	[RURDMA_COUNT_CRC_ERRORS].name = "crc_errors",
+	[RURDMA_COUNT_ACCESS_ERRORS].name = "access_errors",
+	[RURDMA_COUNT_RECEIVER_NOT_READY].name = "receiver_not_ready",
+	[RURDMA_COUNT_CQ_OVERFLOWS].name = "cq_overflows",
+};
+
+struct rdma_hw_stats *rurdma_alloc_port_stats(void)
+{
+	return rdma_alloc_hw_stats_struct(rurdma_counters, RURDMA_COUNTERS,
+					  RDMA_HW_STATS_DEFAULT_LIFESPAN);
+}

@@ -55,4 +55,19 @@ int rurdma_sg_to_pages(struct ib_mr *mr, struct scatterlist *sg, int nents,
 const struct uapi_definition *rurdma_uapi_definition(void);
 void rurdma_set_kick(int (*kick)(struct ib_ucontext *context));
 
+/* What `rdma statistic` shows; the names are in helpers.c. */
+enum rurdma_counter {
+	RURDMA_COUNT_CONNECTED,
+	RURDMA_COUNT_ACCEPTED,
+	RURDMA_COUNT_PRIVATE_DATA_CUT,
+	RURDMA_COUNT_TERMINATE_SENT,
+	RURDMA_COUNT_TERMINATE_RECEIVED,
+	RURDMA_COUNT_CRC_ERRORS,
+	RURDMA_COUNT_ACCESS_ERRORS,
+	RURDMA_COUNT_RECEIVER_NOT_READY,
+	RURDMA_COUNT_CQ_OVERFLOWS,
+	RURDMA_COUNTERS
+};
+struct rdma_hw_stats *rurdma_alloc_port_stats(void);
+
 #endif

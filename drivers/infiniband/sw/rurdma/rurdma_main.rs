@@ -11,6 +11,7 @@
 use kernel::prelude::*;
 
 mod bindings;
+mod counters;
 mod cq;
 mod device;
 mod kapi;

@@ -14,6 +14,7 @@ use crate::kapi::rdma::mr::MrInit;
 use crate::kapi::rdma::ops::Driver;
 use crate::kapi::rdma::qp::{QpAttr, QpHandle, QpInit, QpQuery, RecvWrs, SendWrs};
 use crate::kapi::rdma::srq::{SrqAttr, SrqHandle};
+use crate::kapi::rdma::stats::COUNTERS;
 use crate::kapi::rdma::ucontext::Context;
 use crate::kapi::rdma::udata::Udata;
 use crate::mr::Mr;
@@ -55,6 +56,10 @@ impl Driver for Rurdma {
 
     fn query_gid(dev: &Device, index: i32) -> Result<[u8; 16]> {
         dev.gid(index)
+    }
+
+    fn counters(dev: &Device) -> [u64; COUNTERS] {
+        dev.counters.values()
     }
 
     fn device_gone(dev: &Arc<Device>) {

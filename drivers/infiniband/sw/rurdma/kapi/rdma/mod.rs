@@ -20,5 +20,6 @@ pub(crate) mod pd;
 pub(crate) mod qp;
 pub(crate) mod ring;
 pub(crate) mod srq;
+pub(crate) mod stats;
 pub(crate) mod ucontext;
 pub(crate) mod udata;

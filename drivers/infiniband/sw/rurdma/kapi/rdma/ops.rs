@@ -12,6 +12,7 @@ use crate::kapi::rdma::mr::{self, MrInit};
 use crate::kapi::rdma::object::Object;
 use crate::kapi::rdma::qp::{QpAttr, QpHandle, QpInit, QpQuery, RecvWrs, SendWrs};
 use crate::kapi::rdma::srq::{SrqAttr, SrqHandle};
+use crate::kapi::rdma::stats::{self, COUNTERS};
 use crate::kapi::rdma::ucontext::Context;
 use crate::kapi::rdma::udata::Udata;
 use crate::kapi::rdma::{cq, mmap, pd, qp, srq, ucontext};
@@ -55,6 +56,8 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
     /// Entry `index` of the GID table.
     fn query_gid(dev: &Self::Device, index: i32) -> Result<[u8; 16]>;
 
+    /// What `rdma statistic` shows.
+    fn counters(dev: &Self::Device) -> [u64; COUNTERS];
     /// The core has let go of the device; what remains of it is the driver's.
     fn device_gone(dev: &Arc<Self::Device>);
 
@@ -168,6 +171,9 @@ pub(super) fn device_ops<D: Driver>() -> bindings::ib_device_ops {
     ops.get_port_immutable = Some(device::get_port_immutable::<D>);
     ops.query_gid = Some(device::query_gid::<D>);
     ops.dealloc_driver = Some(device::dealloc_driver::<D>);
+
+    ops.alloc_hw_port_stats = Some(stats::alloc_hw_port_stats::<D>);
+    ops.get_hw_stats = Some(stats::get_hw_stats::<D>);
 
     ops.alloc_ucontext = Some(ucontext::alloc_ucontext::<D>);
     ops.dealloc_ucontext = Some(ucontext::dealloc_ucontext::<D>);

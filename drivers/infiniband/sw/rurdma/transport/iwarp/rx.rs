@@ -12,6 +12,7 @@ use crate::kapi::net::skb::SkbChunk;
 use crate::kapi::net::socket::LockedSock;
 use crate::kapi::rdma::attr::access;
 use crate::kapi::rdma::qp::QpState;
+use crate::kapi::rdma::stats::Counter;
 use crate::kapi::sync::Turn;
 use crate::mr::{AccessError, Span};
 use crate::proto::iwarp::negotiate::RtrPlan;
@@ -160,6 +161,14 @@ impl Rx {
         let body = self.receiver.fail(failure.error);
         self.flush(qp);
         self.answer = true;
+        // Something came, bad as it is: the initiator is past the exchange of MPA frames, and takes a
+        // Terminate.
+        qp.stream().may_send.store(true, Release);
+        if failure.error == TermError::MPA_CRC {
+            qp.dev.counters.count(Counter::CrcErrors);
+        } else if failure.cause == Cause::Access {
+            qp.dev.counters.count(Counter::AccessErrors);
+        }
         qp.stream_terminate(body, failure.cause);
     }
 
@@ -238,7 +247,10 @@ impl Rx {
                 self.have_recv = true;
                 Ok(())
             }
-            Err(TakeError::Empty) => Err(TermError::DDP_NO_BUFFER.into()),
+            Err(TakeError::Empty) => {
+                qp.dev.counters.count(Counter::ReceiverNotReady);
+                Err(TermError::DDP_NO_BUFFER.into())
+            }
             Err(TakeError::Corrupt) => Err(Failure {
                 error: TermError::RDMAP_CATASTROPHIC,
                 cause: Cause::Fatal,
@@ -444,6 +456,7 @@ impl Rx {
 
 /// The peer ended the stream, for a reason that it names.
 fn terminated(qp: &Arc<Qp>, terminate: &Terminate) {
+    qp.dev.counters.count(Counter::TerminateReceived);
     // A read that was refused completes with that; everything else was only interrupted.
     let refused = matches!(terminate.error.layer, LAYER_RDMAP | LAYER_DDP)
         && terminate.error.etype == 1

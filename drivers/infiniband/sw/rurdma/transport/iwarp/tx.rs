@@ -17,6 +17,7 @@ use crate::cq::status;
 use crate::kapi::net::page::{self, PageFrag, TxPage};
 use crate::kapi::net::skb;
 use crate::kapi::rdma::qp::QpState;
+use crate::kapi::rdma::stats::Counter;
 use crate::kapi::sync::Turn;
 use crate::proto::iwarp::negotiate::{Rtr, RtrPlan};
 use crate::proto::iwarp::tx::{FpduEncoder, Header, Segmenter};
@@ -172,6 +173,7 @@ impl Tx {
             }
             if self.last_words {
                 self.closed = true;
+                qp.dev.counters.count(Counter::TerminateSent);
                 qp.stream_close(StreamEnd::Terminated);
                 return Turn::Done;
             }

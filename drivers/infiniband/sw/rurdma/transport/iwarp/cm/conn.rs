@@ -18,6 +18,7 @@ use crate::kapi::net::addr::unmapped;
 use crate::kapi::net::errno::NetError;
 use crate::kapi::net::socket::{LockedSock, Socket, SocketEvents, TcpState};
 use crate::kapi::rdma::iwcm::{CmEvent, CmId, ConnParam, Slot, MAX_PRIVATE_DATA};
+use crate::kapi::rdma::stats::Counter;
 use crate::kapi::sync::{new_spinlock_irq, SpinLockIrq};
 use crate::kapi::timer;
 use crate::proto::iwarp::cm_events::{CmEvents, Upcall};
@@ -644,7 +645,7 @@ impl Conn {
     fn cut<'a>(&self, private_data: &'a [u8]) -> &'a [u8] {
         match private_data.get(..MAX_PRIVATE_DATA) {
             Some(cut) if cut.len() < private_data.len() => {
-                self.cm.count_truncated();
+                self.dev.counters.count(Counter::PrivateDataCut);
                 cut
             }
             _ => private_data,
@@ -664,6 +665,11 @@ impl Conn {
         self.notes.lock().stream = Some(qp.clone());
         state.qp = Some(qp.clone());
         state.phase = Phase::Streaming;
+        self.dev.counters.count(if initiator {
+            Counter::Connected
+        } else {
+            Counter::Accepted
+        });
         // What came meanwhile was told to nobody but this work.
         self.socket.with_lock(|sk| {
             qp.stream_data_ready(sk);

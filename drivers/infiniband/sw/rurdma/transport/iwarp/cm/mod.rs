@@ -46,7 +46,6 @@ struct Tables {
 pub(crate) struct Cm {
     queue: WorkQueue,
     next: Atomic<u32>,
-    truncated: Atomic<u64>,
     #[pin]
     tables: Mutex<Tables>,
     #[pin]
@@ -60,10 +59,6 @@ impl Cm {
 
     fn new_number(&self) -> u32 {
         self.next.fetch_add(1, Relaxed)
-    }
-
-    fn count_truncated(&self) {
-        self.truncated.fetch_add(1, Relaxed);
     }
 
     fn enter_conn(&self, conn: &Arc<Conn>) -> Result {
@@ -141,7 +136,6 @@ pub(crate) fn init() -> Result {
         try_pin_init!(Cm {
             queue: WorkQueue::new_reclaim(c"rurdma_cm")?,
             next: Atomic::new(1),
-            truncated: Atomic::new(0),
             tables <- new_mutex!(
                 Tables {
                     conns: RBTree::new(),
@@ -164,12 +158,6 @@ pub(crate) fn exit() {
     cm.end_conns(None);
     cm.queue.flush();
     crate::kapi::net::synchronize();
-}
-
-/// How often private data were longer than what the core can pass on.
-#[expect(dead_code, reason = "for the counters")]
-pub(crate) fn truncated() -> u64 {
-    CM.get().map_or(0, |cm| cm.truncated.load(Relaxed))
 }
 
 /// The QP goes: what is still trying to connect it gives up. Process context.

@@ -5,6 +5,7 @@
 use super::{Current, KernelCrc, Source, Stop, Tx};
 use crate::cq::status;
 use crate::kapi::rdma::attr::access;
+use crate::kapi::rdma::stats::Counter;
 use crate::mr::{AccessError, Span};
 use crate::proto::iwarp::tx::Piece;
 use crate::proto::wire::crc::Crc32c as _;
@@ -141,6 +142,7 @@ impl Tx {
                 };
                 let culprit = Culprit::read_request(msn, left);
                 let body = TerminateBody::build(rdmap_error(error), Some(&culprit));
+                qp.dev.counters.count(Counter::AccessErrors);
                 qp.stream_terminate(body, Cause::Access);
             }
         }
