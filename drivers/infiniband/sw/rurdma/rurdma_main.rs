@@ -36,7 +36,7 @@ module! {
     type: Rurdma,
     name: "rurdma",
     authors: ["rurdma developers"],
-    description: "Software iWARP and RoCEv2 device",
+    description: "Software RDMA for any network device: iWARP today, RoCEv2 not yet. A link is made by: rdma link add NAME type rurdma netdev NETDEV",
     license: "GPL",
     alias: ["rdma-link-rurdma"],
     params: {
