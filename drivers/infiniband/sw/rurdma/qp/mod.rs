@@ -74,7 +74,9 @@ pub(crate) struct Qp {
     rq: SpinLockIrq<Option<RecvQueue>>,
     /// The wire's part.
     pub(crate) transport: TransportQp,
-    /// Serialises modifications.
+    /// Held throughout a modification.
+    #[pin]
+    modifying: Mutex<()>,
     #[pin]
     attrs: Mutex<Attrs>,
     /// Open for whoever works on the QP; closed by its destruction.

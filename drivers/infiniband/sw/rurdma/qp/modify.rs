@@ -25,6 +25,7 @@ fn is_legal(from: QpState, to: QpState) -> bool {
 impl Qp {
     /// `ibv_modify_qp(3)`.
     pub(crate) fn modify(self: &Arc<Self>, attr: &QpAttr<'_>) -> Result {
+        let _modifying = self.modifying.lock();
         let mut attrs = self.attrs.lock();
         let from = self.state();
         if attr.cur_state()?.is_some_and(|cur| cur != from) {
@@ -88,9 +89,6 @@ impl Qp {
         self.enter_error();
         self.dev.transport.disconnect(self);
         self.dev.transport.reset(self)?;
-        let _ = core::mem::replace(&mut *self.post.lock(), Producer::new(0));
-        self.sent.lock().reset();
-        self.sq.reset();
         if let Some(rq) = &mut *self.rq.lock() {
             rq.reset();
         }
@@ -101,6 +99,13 @@ impl Qp {
         };
         self.set_state(self.dev.transport.initial_state());
         Ok(())
+    }
+
+    /// Empties the send queue. By its engine, so that nobody walks it meanwhile.
+    pub(crate) fn reset_send(&self) {
+        *self.post.lock() = Producer::new(0);
+        self.sent.lock().reset();
+        self.sq.reset();
     }
 
     /// `from` becomes `to`, unless the state has changed meanwhile.

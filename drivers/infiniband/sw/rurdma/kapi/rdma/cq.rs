@@ -176,7 +176,7 @@ pub(super) unsafe extern "C" fn create_cq<D: Driver>(
         // SAFETY: `attrs` is null or the running command's, whose udata this is.
         let udata = unsafe { Udata::from_raw(bindings::rurdma_bundle_udata(attrs)) };
         // SAFETY: The object is being created.
-        let handle = unsafe { object.make_handle() }?;
+        let handle = unsafe { object.make_handle(kernel::static_lock_class!()) }?;
         match D::create_cq(dev, &init, handle, &udata) {
             Ok((inner, cqe)) => {
                 // SAFETY: The object is being created.

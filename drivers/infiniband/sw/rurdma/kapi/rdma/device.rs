@@ -64,7 +64,7 @@ impl<D: Driver> UnregisteredDevice<D> {
     /// The way back that the driver's device keeps.
     pub(crate) fn handle(&self) -> Result<Arc<DeviceHandle>> {
         // SAFETY: The device is being created.
-        unsafe { self.object().make_handle() }
+        unsafe { self.object().make_handle(kernel::static_lock_class!()) }
     }
 
     /// Registers the device under `name`. After that it belongs to the core.

@@ -8,12 +8,12 @@
 //! asks to destroy. The driver's object may live on; its way back to the C object is a [`Handle`],
 //! which the destruction revokes.
 
-use crate::kapi::sync::{new_spinlock_irq, SpinLockIrq};
+use crate::kapi::sync::SpinLockIrq;
 use core::cell::UnsafeCell;
 use core::ptr::NonNull;
 use kernel::alloc::flags::GFP_KERNEL;
 use kernel::prelude::*;
-use kernel::sync::Arc;
+use kernel::sync::{Arc, LockClassKey};
 use kernel::types::Opaque;
 
 /// A C object of type `C` and behind it the driver's `T`.
@@ -38,13 +38,17 @@ impl<C, T> Object<C, T> {
         unsafe { &*raw.cast::<Self>() }
     }
 
-    /// Makes the object's handle.
+    /// Makes the object's handle. `class` is lockdep's, one for each type of object: upcalls of a CQ
+    /// may come to a QP.
     ///
     /// # Safety
     ///
     /// Only from the callback that creates the object.
-    pub(super) unsafe fn make_handle(&self) -> Result<Arc<Handle<C>>> {
-        let handle = Handle::new(self.raw.get())?;
+    pub(super) unsafe fn make_handle(
+        &self,
+        class: Pin<&'static LockClassKey>,
+    ) -> Result<Arc<Handle<C>>> {
+        let handle = Handle::new(self.raw.get(), class)?;
         // SAFETY: By the caller's promise nobody else looks at the object.
         unsafe { *self.handle.get() = Some(handle.clone()) };
         Ok(handle)
@@ -103,10 +107,10 @@ struct Shared<C>(NonNull<C>);
 unsafe impl<C> Send for Shared<C> {}
 
 impl<C> Handle<C> {
-    fn new(raw: *mut C) -> Result<Arc<Self>> {
+    fn new(raw: *mut C, class: Pin<&'static LockClassKey>) -> Result<Arc<Self>> {
         let raw = NonNull::new(raw).map(Shared);
         Arc::pin_init(
-            pin_init!(Self { raw <- new_spinlock_irq!(raw, "Handle::raw") }),
+            pin_init!(Self { raw <- SpinLockIrq::new(raw, c"Handle::raw", class) }),
             GFP_KERNEL,
         )
     }

@@ -468,7 +468,7 @@ pub(super) unsafe extern "C" fn create_qp<D: Driver>(
             }
         };
         // SAFETY: The object is being created.
-        let handle = unsafe { object.make_handle() }?;
+        let handle = unsafe { object.make_handle(kernel::static_lock_class!()) }?;
         // SAFETY: By the caller's promise.
         let udata = unsafe { Udata::from_raw(udata) };
         match D::create_qp(dev, &mut q, handle, &udata) {

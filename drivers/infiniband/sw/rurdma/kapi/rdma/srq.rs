@@ -82,7 +82,7 @@ pub(super) unsafe extern "C" fn create_srq<D: Driver>(
             limit: init.attr.srq_limit,
         };
         // SAFETY: The object is being created.
-        let handle = unsafe { object.make_handle() }?;
+        let handle = unsafe { object.make_handle(kernel::static_lock_class!()) }?;
         // SAFETY: By the caller's promise.
         let udata = unsafe { Udata::from_raw(udata) };
         match D::create_srq(pd, &mut attr, handle, &udata) {

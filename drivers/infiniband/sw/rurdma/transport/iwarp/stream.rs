@@ -144,6 +144,13 @@ impl Stream {
     }
 }
 
+impl Stream {
+    /// Replaces what is shared; the old, with its memory, is the caller's to drop, without a lock.
+    fn replace(&self, new: Shared) -> Shared {
+        core::mem::replace(&mut *self.shared.lock(), new)
+    }
+}
+
 /// From where the sending side is driven.
 #[derive(Clone, Copy)]
 pub(super) enum Context<'a> {
@@ -231,7 +238,7 @@ impl Qp {
         let from = self.state();
         if !matches!(from, QpState::Init | QpState::Rtr) || !self.advance_state(from, QpState::Rts)
         {
-            *stream.shared.lock() = Shared::idle();
+            drop(stream.replace(Shared::idle()));
             return Err(EINVAL);
         }
         // librdmacm's active side asks for no rights at all; what iw_cm would give is what RNICs give.
@@ -294,12 +301,12 @@ impl Qp {
         }
     }
 
-    /// The consumer wants no more of the connection (→ ERROR, RESET, destruction).
-    pub(super) fn stream_abort(&self) {
-        // A Terminate that is on its way closes the connection by itself.
-        if self.stream().shared.lock().terminate.is_none() {
-            self.stream_close(StreamEnd::Abort);
-        }
+    /// The consumer wants no more of the connection (→ ERROR, RESET, destruction; the state is ERROR).
+    /// What TCP has taken is still delivered, where it ends with a whole FPDU. Process context.
+    pub(super) fn stream_abort(self: &Arc<Self>) {
+        self.transmit(Context::Process);
+        // TCP has not taken everything, and is not waited for.
+        self.stream_close(StreamEnd::Abort);
     }
 
     /// Finish what was posted, then close (→ SQD).
@@ -311,19 +318,18 @@ impl Qp {
     /// The QP goes back to the beginning; its connection, if any, has been told.
     pub(super) fn stream_reset(self: &Arc<Self>) -> Result {
         let stream = self.stream();
-        let mut fresh = Shared::idle();
-        core::mem::swap(&mut *stream.shared.lock(), &mut fresh);
-        drop(fresh);
+        drop(stream.replace(Shared::idle()));
         stream.may_send.store(false, Release);
-        stream.tx.exclusive(Tx::reset);
+        stream.tx.exclusive(|tx| {
+            tx.reset();
+            self.reset_send();
+        });
         Ok(())
     }
 
     /// The QP is gone: lets go of the connection.
     pub(super) fn stream_forget(&self) {
-        let mut fresh = Shared::idle();
-        core::mem::swap(&mut *self.stream().shared.lock(), &mut fresh);
-        drop(fresh);
+        drop(self.stream().replace(Shared::idle()));
         self.stream().tx.exclusive(Tx::reset);
     }
 

@@ -182,7 +182,7 @@ impl Tx {
                     Ok(true) => continue,
                     Ok(false) => {
                         self.closed = true;
-                        qp.stream_close(StreamEnd::Abort);
+                        qp.stream_close(StreamEnd::Graceful);
                         return Turn::Done;
                     }
                     Err(_) => return Turn::More,
