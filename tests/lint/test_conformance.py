@@ -6,7 +6,7 @@ import re
 import pytest
 from conftest import TOP, tracked
 
-TABLE = TOP / "Documentation/conformance.rst"
+TABLE = TOP / "Documentation/infiniband/conformance.rst"
 # ``tests/vm/test_x.py::test_y``, ``tests/vm/test_x.py``, ``proto::mpa::tests::name``
 PY = re.compile(r"``(tests/[\w/]+\.py)(?:::(?:(\w+)::)?(\w+))?``")
 RUST = re.compile(r"``((?:\w+::)+tests::\w+|tests/host/[\w/]+\.rs::\w+)``")
@@ -14,7 +14,7 @@ RUST = re.compile(r"``((?:\w+::)+tests::\w+|tests/host/[\w/]+\.rs::\w+)``")
 
 def test_named_tests_exist():
     if not TABLE.exists():
-        pytest.skip("Documentation/conformance.rst does not exist yet")
+        pytest.skip("Documentation/infiniband/conformance.rst does not exist yet")
     text = TABLE.read_text()
     rust = "\n".join((TOP / f).read_text() for f in tracked("*.rs"))
     missing = []

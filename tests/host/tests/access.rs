@@ -124,8 +124,13 @@ fn answers() {
         ),
         (
             Denied::Rights,
-            TermError::DDP_INVALID_STAG,
             TermError::RDMAP_ACCESS,
+            TermError::RDMAP_ACCESS,
+        ),
+        (
+            Denied::Invalidate,
+            TermError::RDMAP_CANNOT_INVALIDATE,
+            TermError::RDMAP_CANNOT_INVALIDATE,
         ),
         (
             Denied::Bounds,

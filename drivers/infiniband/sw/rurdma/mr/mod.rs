@@ -13,13 +13,14 @@ use crate::kapi::rdma::memory::{Memory, Registration};
 use crate::kapi::rdma::mr::MrInit;
 use crate::kapi::sync::{new_spinlock_irq, SpinLockIrq};
 use crate::pd::Pd;
+use crate::proto::access::Denied;
 use kernel::alloc::flags::GFP_KERNEL;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
 mod span;
 
-pub(crate) use span::{AccessError, Span};
+pub(crate) use span::Span;
 
 /// Tries to find a free random index before giving up.
 const INDEX_TRIES: usize = 64;
@@ -174,10 +175,10 @@ impl Mr {
     }
 
     /// Puts a fast registration in force (REG_MR).
-    pub(crate) fn register(&self, key: u32, access: u32, pd: u64) -> Result<(), AccessError> {
+    pub(crate) fn register(&self, key: u32, access: u32, pd: u64) -> Result<(), Denied> {
         let mut desc = self.desc.lock();
         if !desc.fast || desc.valid || key_index(key) != self.index || desc.pd != pd {
-            return Err(AccessError::Key);
+            return Err(Denied::Key);
         }
         desc.key = key;
         desc.access = access;
@@ -186,10 +187,10 @@ impl Mr {
     }
 
     /// Ends a fast registration (LOCAL_INV, a peer's SEND_INV, READ_INV).
-    pub(crate) fn invalidate(&self, key: u32, pd: u64) -> Result<(), AccessError> {
+    pub(crate) fn invalidate(&self, key: u32, pd: u64) -> Result<(), Denied> {
         let mut desc = self.desc.lock();
         if !desc.fast || desc.key != key || desc.pd != pd {
-            return Err(AccessError::Invalidate);
+            return Err(Denied::Invalidate);
         }
         desc.valid = false;
         Ok(())

@@ -6,24 +6,8 @@ use super::{key_index, LOCAL_DMA_LKEY};
 use crate::device::Device;
 use crate::kapi::net::skb::SkbChunk;
 use crate::kapi::rdma::memory::Access;
+use crate::proto::access::{self as proto, Denied, Region, Rights};
 use kernel::prelude::*;
-
-/// Why an access is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum AccessError {
-    /// No MR has this key, or it is not in force.
-    Key,
-    /// The MR is of another PD.
-    Pd,
-    /// Not all of the range is inside the MR.
-    Bounds,
-    /// The range wraps around the end of the address space.
-    Wrap,
-    /// The MR does not grant this.
-    Access,
-    /// The key cannot be invalidated.
-    Invalidate,
-}
 
 /// A range of memory that was checked for one access.
 ///
@@ -37,40 +21,33 @@ pub(crate) struct Span {
 
 impl Span {
     /// Finds and checks `length` bytes at `addr` of the MR with `key`: it must be in force, of PD
-    /// `pd`, and grant all of `need`. Any context.
+    /// `pd`, and grant `need`. Any context.
     pub(crate) fn find(
         dev: &Device,
         key: u32,
         pd: u64,
         addr: u64,
         length: u64,
-        need: u32,
-    ) -> Result<Self, AccessError> {
-        let mr = dev.mrs.get(key_index(key)).ok_or(AccessError::Key)?;
-        let access = mr.memory.enter().ok_or(AccessError::Key)?;
+        need: proto::Access,
+    ) -> Result<Self, Denied> {
+        let mr = dev.mrs.get(key_index(key)).ok_or(Denied::Key)?;
+        let access = mr.memory.enter().ok_or(Denied::Key)?;
         let desc = *mr.desc.lock();
         if !desc.valid || desc.key != key {
-            return Err(AccessError::Key);
+            return Err(Denied::Key);
         }
         if desc.pd != pd {
-            return Err(AccessError::Pd);
+            return Err(Denied::Domain);
         }
-        if desc.access & need != need {
-            return Err(AccessError::Access);
-        }
-        let end = addr.checked_add(length).ok_or(AccessError::Wrap)?;
-        if addr < desc.iova || end - desc.iova > desc.length {
-            return Err(AccessError::Bounds);
-        }
-        let offset = if mr.memory.is_kernel() {
-            // The address of kernel memory is the memory's own.
-            addr
-        } else {
-            addr - desc.iova
+        let region = Region {
+            base: desc.iova,
+            length: desc.length,
+            rights: Rights(desc.access),
         };
+        // All of the kernel's memory begins at 0: there the offset is the address.
         Ok(Self {
             access,
-            offset,
+            offset: region.check(need, addr, length)?,
             length,
         })
     }
@@ -83,11 +60,11 @@ impl Span {
         pd: u64,
         addr: u64,
         length: u64,
-        need: u32,
-    ) -> Result<Self, AccessError> {
+        need: proto::Access,
+    ) -> Result<Self, Denied> {
         if kernel && key == LOCAL_DMA_LKEY {
             return Ok(Self {
-                access: dev.kernel_memory.enter().ok_or(AccessError::Key)?,
+                access: dev.kernel_memory.enter().ok_or(Denied::Key)?,
                 offset: addr,
                 length,
             });

@@ -87,14 +87,18 @@ pub enum Denied {
     Wrap,
     /// An atomic that is not aligned to 8 bytes.
     Unaligned,
+    /// The key is not one that can be invalidated.
+    Invalidate,
 }
 
 impl Denied {
     /// The Terminate for an RDMA Write or Read Response, whose placement the DDP layer checks. DDP has
-    /// no code for missing rights; an STag without the right is not valid for the access.
+    /// no code for missing rights: those are RDMAP's to check (RFC 5040 section 8.1).
     pub const fn tagged(self) -> TermError {
         match self {
-            Denied::Key | Denied::Rights => TermError::DDP_INVALID_STAG,
+            Denied::Key => TermError::DDP_INVALID_STAG,
+            Denied::Rights => TermError::RDMAP_ACCESS,
+            Denied::Invalidate => TermError::RDMAP_CANNOT_INVALIDATE,
             Denied::Domain => TermError::DDP_STAG_STREAM,
             Denied::Bounds | Denied::Unaligned => TermError::DDP_BOUNDS,
             Denied::Wrap => TermError::DDP_TO_WRAP,
@@ -107,6 +111,7 @@ impl Denied {
             Denied::Key => TermError::RDMAP_INVALID_STAG,
             Denied::Domain => TermError::RDMAP_STAG_STREAM,
             Denied::Rights => TermError::RDMAP_ACCESS,
+            Denied::Invalidate => TermError::RDMAP_CANNOT_INVALIDATE,
             Denied::Bounds => TermError::RDMAP_BOUNDS,
             Denied::Wrap => TermError::RDMAP_TO_WRAP,
             // RFC 7306 section 8.2.

@@ -14,7 +14,8 @@ use crate::kapi::rdma::attr::access;
 use crate::kapi::rdma::qp::QpState;
 use crate::kapi::rdma::stats::Counter;
 use crate::kapi::sync::Turn;
-use crate::mr::{AccessError, Span};
+use crate::mr::Span;
+use crate::proto::access::{Access, Denied};
 use crate::proto::iwarp::negotiate::RtrPlan;
 use crate::proto::iwarp::rx::{Event, Message, Payload, Receiver, RxConfig, Segment, Target, Want};
 use crate::proto::wire::rdmap::{Opcode, ReadRequest};
@@ -80,17 +81,9 @@ impl From<TermError> for Failure {
 
 /// The reason of a Terminate for a tagged segment that is refused (RFC 5041 section 7.2; the rights
 /// are RDMAP's to check, RFC 5040 section 8.1).
-fn tagged_error(error: AccessError) -> Failure {
-    let error = match error {
-        AccessError::Key => TermError::DDP_INVALID_STAG,
-        AccessError::Pd => TermError::DDP_STAG_STREAM,
-        AccessError::Bounds => TermError::DDP_BOUNDS,
-        AccessError::Wrap => TermError::DDP_TO_WRAP,
-        AccessError::Access => TermError::RDMAP_ACCESS,
-        AccessError::Invalidate => TermError::RDMAP_CANNOT_INVALIDATE,
-    };
+fn tagged_error(error: Denied) -> Failure {
     Failure {
-        error,
+        error: error.tagged(),
         cause: Cause::Access,
     }
 }
@@ -293,7 +286,7 @@ impl Rx {
                 found
                     .0
                     .place(offset, chunk, from, n, sum)
-                    .map_err(|_| tagged_error(AccessError::Bounds))?;
+                    .map_err(|_| tagged_error(Denied::Bounds))?;
             }
             (Opcode::ReadResponse, _) => {
                 let offset = {
@@ -382,7 +375,7 @@ impl Rx {
             if let Err(error) = invalidate(qp, key) {
                 let _ = qp.push_recv_error(self.recv.wr_id, status::WR_FLUSH_ERR);
                 return Err(match error {
-                    AccessError::Invalidate => tagged_error(error),
+                    Denied::Invalidate => tagged_error(error),
                     _ => Failure {
                         error: TermError::RDMAP_INVALID_STAG,
                         cause: Cause::Access,
@@ -477,7 +470,7 @@ fn terminated(qp: &Arc<Qp>, terminate: &Terminate) {
 /// Memory of ours that a peer may write to.
 fn remote_span(qp: &Qp, stag: u32, to: u64, len: u32) -> Result<Span, Failure> {
     if qp.access() & access::REMOTE_WRITE == 0 {
-        return Err(tagged_error(AccessError::Access));
+        return Err(tagged_error(Denied::Rights));
     }
     Span::find(
         &qp.dev,
@@ -485,13 +478,13 @@ fn remote_span(qp: &Qp, stag: u32, to: u64, len: u32) -> Result<Span, Failure> {
         qp.pd.id,
         to,
         u64::from(len),
-        access::REMOTE_WRITE,
+        Access::RemoteWrite,
     )
     .map_err(tagged_error)
 }
 
 /// Our own memory is not what the work request said.
-fn local_error(_error: AccessError) -> Failure {
+fn local_error(_error: Denied) -> Failure {
     Failure {
         error: TermError::RDMAP_CATASTROPHIC,
         cause: Cause::Fatal,
@@ -532,11 +525,11 @@ fn scatter(
     mut from: usize,
     mut n: usize,
     mut crc: Option<&mut u32>,
-) -> Result<(), AccessError> {
+) -> Result<(), Denied> {
     while n > 0 {
-        let (sge, into) = find(offset).ok_or(AccessError::Bounds)?;
+        let (sge, into) = find(offset).ok_or(Denied::Bounds)?;
         let len = n.min((u64::from(sge.length) - into) as usize);
-        let addr = sge.addr.checked_add(into).ok_or(AccessError::Wrap)?;
+        let addr = sge.addr.checked_add(into).ok_or(Denied::Wrap)?;
         let span = Span::local(
             &qp.dev,
             !qp.user,
@@ -544,10 +537,10 @@ fn scatter(
             pd,
             addr,
             len as u64,
-            access::LOCAL_WRITE,
+            Access::LocalWrite,
         )?;
         span.place(0, chunk, from, len, crc.as_deref_mut())
-            .map_err(|_| AccessError::Bounds)?;
+            .map_err(|_| Denied::Bounds)?;
         offset += len as u64;
         from += len;
         n -= len;

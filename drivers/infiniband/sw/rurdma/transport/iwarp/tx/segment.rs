@@ -4,9 +4,9 @@
 
 use super::{Current, KernelCrc, Source, Stop, Tx};
 use crate::cq::status;
-use crate::kapi::rdma::attr::access;
 use crate::kapi::rdma::stats::Counter;
-use crate::mr::{AccessError, Span};
+use crate::mr::Span;
+use crate::proto::access::{Access, Denied};
 use crate::proto::iwarp::tx::Piece;
 use crate::proto::wire::crc::Crc32c as _;
 use crate::proto::wire::rdmap::ReadRequest;
@@ -67,7 +67,7 @@ impl Tx {
         qp: &Arc<Qp>,
         current: &mut Current,
         piece: &Piece,
-    ) -> core::result::Result<usize, AccessError> {
+    ) -> core::result::Result<usize, Denied> {
         let Self {
             page,
             encoder,
@@ -77,16 +77,16 @@ impl Tx {
             ..
         } = self;
         let Some(page) = page else {
-            return Err(AccessError::Bounds);
+            return Err(Denied::Bounds);
         };
         let buf = page.as_mut_slice();
         let open = encoder
             .begin::<KernelCrc>(buf, &current.header, piece)
-            .ok_or(AccessError::Bounds)?;
+            .ok_or(Denied::Bounds)?;
         let payload = buf
             .get_mut(open.payload..)
             .and_then(|b| b.get_mut(..usize::from(piece.len)))
-            .ok_or(AccessError::Bounds)?;
+            .ok_or(Denied::Bounds)?;
         match current.source {
             Source::Read { request, .. } => {
                 if !payload.is_empty() {
@@ -97,9 +97,9 @@ impl Tx {
                         qp.pd.id,
                         from,
                         payload.len() as u64,
-                        access::REMOTE_READ,
+                        Access::RemoteRead,
                     )?;
-                    span.read(0, payload).map_err(|_| AccessError::Bounds)?;
+                    span.read(0, payload).map_err(|_| Denied::Bounds)?;
                 }
             }
             Source::Work { inline: true, .. } => {
@@ -108,7 +108,7 @@ impl Tx {
                     .get(..*inline_len)
                     .and_then(|d| d.get(from..))
                     .and_then(|d| d.get(..payload.len()))
-                    .ok_or(AccessError::Bounds)?;
+                    .ok_or(Denied::Bounds)?;
                 payload.copy_from_slice(data);
             }
             Source::Work { .. } => gather(qp, sges, current, piece, payload)?,
@@ -120,11 +120,11 @@ impl Tx {
         };
         encoder
             .finish::<KernelCrc>(buf, &open, crc)
-            .ok_or(AccessError::Bounds)
+            .ok_or(Denied::Bounds)
     }
 
     /// The memory of the message in progress cannot be read: the stream ends.
-    fn refuse(&mut self, qp: &Arc<Qp>, current: &Current, piece: &Piece, error: AccessError) {
+    fn refuse(&mut self, qp: &Arc<Qp>, current: &Current, piece: &Piece, error: Denied) {
         match current.source {
             Source::Work { number, .. } => {
                 qp.sent.lock().done(number, status::LOC_PROT_ERR);
@@ -141,23 +141,11 @@ impl Tx {
                     ..request
                 };
                 let culprit = Culprit::read_request(msn, left);
-                let body = TerminateBody::build(rdmap_error(error), Some(&culprit));
+                let body = TerminateBody::build(error.request(), Some(&culprit));
                 qp.dev.counters.count(Counter::AccessErrors);
                 qp.stream_terminate(body, Cause::Access);
             }
         }
-    }
-}
-
-/// The reason of a Terminate for a read that is refused.
-fn rdmap_error(error: AccessError) -> TermError {
-    match error {
-        AccessError::Key => TermError::RDMAP_INVALID_STAG,
-        AccessError::Pd => TermError::RDMAP_STAG_STREAM,
-        AccessError::Bounds => TermError::RDMAP_BOUNDS,
-        AccessError::Wrap => TermError::RDMAP_TO_WRAP,
-        AccessError::Access => TermError::RDMAP_ACCESS,
-        AccessError::Invalidate => TermError::RDMAP_CANNOT_INVALIDATE,
     }
 }
 
@@ -168,10 +156,10 @@ fn gather(
     current: &mut Current,
     piece: &Piece,
     mut to: &mut [u8],
-) -> core::result::Result<(), AccessError> {
+) -> core::result::Result<(), Denied> {
     let mut at = u64::from(piece.offset);
     while !to.is_empty() {
-        let sge = sges.get(current.sge).ok_or(AccessError::Bounds)?;
+        let sge = sges.get(current.sge).ok_or(Denied::Bounds)?;
         let into = at - current.sge_start;
         let left = u64::from(sge.length) - into;
         if left == 0 {
@@ -181,9 +169,17 @@ fn gather(
         }
         let n = (left as usize).min(to.len());
         let (now, later) = to.split_at_mut(n);
-        let addr = sge.addr.checked_add(into).ok_or(AccessError::Wrap)?;
-        let span = Span::local(&qp.dev, !qp.user, sge.lkey, qp.pd.id, addr, n as u64, 0)?;
-        span.read(0, now).map_err(|_| AccessError::Bounds)?;
+        let addr = sge.addr.checked_add(into).ok_or(Denied::Wrap)?;
+        let span = Span::local(
+            &qp.dev,
+            !qp.user,
+            sge.lkey,
+            qp.pd.id,
+            addr,
+            n as u64,
+            Access::LocalRead,
+        )?;
+        span.read(0, now).map_err(|_| Denied::Bounds)?;
         at += n as u64;
         to = later;
     }

@@ -5,9 +5,9 @@
 use super::{Current, Source, Stop, Tx};
 use crate::cq::{opcode, status};
 use crate::kapi::random;
-use crate::kapi::rdma::attr::access;
 use crate::kapi::rdma::qp::WC_REG_MR;
-use crate::mr::{key_index, AccessError, Span};
+use crate::mr::{key_index, Span};
+use crate::proto::access::{Access, Denied};
 use crate::proto::iwarp::negotiate::Rtr;
 use crate::proto::iwarp::orders::Expect;
 use crate::proto::iwarp::tx::{Header, Segmenter};
@@ -233,7 +233,7 @@ impl Tx {
             SendOp::RegMr(key, ext) => {
                 let done = match qp.dev.mrs.get(key_index(key)) {
                     Some(mr) => mr.register(key, ext.access, qp.pd.id),
-                    None => Err(AccessError::Key),
+                    None => Err(Denied::Key),
                 };
                 return self.local(qp, &job, done);
             }
@@ -267,7 +267,7 @@ impl Tx {
         &mut self,
         qp: &Arc<Qp>,
         job: &Job,
-        done: core::result::Result<(), AccessError>,
+        done: core::result::Result<(), Denied>,
     ) -> core::result::Result<(), Stop> {
         let number = qp.sent.lock().start(job.record());
         if done.is_err() {
@@ -303,7 +303,7 @@ impl Tx {
                 qp.pd.id,
                 sge.addr,
                 u64::from(sge.length),
-                access::LOCAL_WRITE,
+                Access::LocalWrite,
             );
             if checked.is_err() {
                 self.reject(qp, job.wr_id, job.units, status::LOC_PROT_ERR);
@@ -411,9 +411,9 @@ impl Job {
 pub(in crate::transport::iwarp) fn invalidate(
     qp: &Qp,
     key: u32,
-) -> core::result::Result<(), AccessError> {
+) -> core::result::Result<(), Denied> {
     match qp.dev.mrs.get(key_index(key)) {
         Some(mr) => mr.invalidate(key, qp.pd.id),
-        None => Err(AccessError::Key),
+        None => Err(Denied::Key),
     }
 }
