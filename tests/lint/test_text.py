@@ -28,7 +28,11 @@ def scripts(*interpreters):
 # business with these; verbs return positive errnos and rdma-core has its own
 # names for kernel macros.
 KERNEL_IGNORE = "CONST_STRUCT,NEW_TYPEDEFS,EMBEDDED_FILENAME"
-USER_IGNORE = f"{KERNEL_IGNORE},USE_NEGATIVE_ERRNO,PREFER_KERNEL_TYPES,AVOID_EXTERNS"
+# Macros that only the kernel has, and habits of its own.
+USER_IGNORE = (
+    f"{KERNEL_IGNORE},USE_NEGATIVE_ERRNO,PREFER_KERNEL_TYPES,AVOID_EXTERNS,"
+    "PREFER_DEFINED_ATTRIBUTE_MACRO,ARRAY_SIZE,EMBEDDED_FUNCTION_NAME"
+)
 
 
 @pytest.mark.parametrize("where", ["kernel", "userspace"])

@@ -203,6 +203,7 @@ void rurdma_sk_put(struct sock *sk)
 
 u8 rurdma_sk_state(const struct sock *sk)
 {
+	/* Pairs with inet_sk_state_store(). */
 	return smp_load_acquire(&sk->sk_state);
 }
 

@@ -82,8 +82,8 @@ impl<T: Send + Sync + 'static> ObjTable<T> {
     pub(crate) fn get(&self, index: u32) -> Option<Arc<T>> {
         let _guard = rcu::read_lock();
         // SAFETY: `xa` is initialised; `xa_load` takes the RCU lock by itself.
-        let node: *const Node<T> =
-            unsafe { bindings::xa_load(self.xa.get(), index as usize) }.cast();
+        let node = unsafe { bindings::xa_load(self.xa.get(), index as usize) };
+        let node = node.cast::<Node<T>>();
         // SAFETY: By the type invariant it is a node, and `_guard` keeps it from being freed.
         unsafe { node.as_ref() }.map(|node| node.object.clone())
     }
@@ -91,8 +91,8 @@ impl<T: Send + Sync + 'static> ObjTable<T> {
     /// Takes an object out. The caller's own reference keeps it alive; process context.
     pub(crate) fn remove(&self, index: u32) {
         // SAFETY: `xa` is initialised.
-        let node: *mut Node<T> =
-            unsafe { bindings::rurdma_xa_erase(self.xa.get(), index as usize) }.cast();
+        let node = unsafe { bindings::rurdma_xa_erase(self.xa.get(), index as usize) };
+        let node = node.cast::<Node<T>>();
         if !node.is_null() {
             // SAFETY: The node left the xarray, so nobody finds it any more; `free_node` runs once
             // those who found it before are through. The module calls `barrier()` before it goes.

@@ -14,12 +14,11 @@ use kernel::sync::Arc;
 fn is_legal(from: QpState, to: QpState) -> bool {
     use QpState::{Error, Init, Reset, Rtr, Rts, Sqd, Sqe};
 
-    match (from, to) {
-        (_, Reset | Error) => true,
-        (Reset, Init) | (Init, Init | Rtr) | (Rtr, Rts) => true,
-        (Rts, Rts | Sqd) | (Sqd, Rts | Sqd) | (Sqe, Rts) => true,
-        _ => false,
-    }
+    matches!(to, Reset | Error)
+        || matches!(
+            (from, to),
+            (Reset | Init, Init) | (Init, Rtr) | (Rtr | Rts | Sqd | Sqe, Rts) | (Rts | Sqd, Sqd)
+        )
 }
 
 impl Qp {

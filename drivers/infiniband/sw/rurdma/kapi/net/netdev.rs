@@ -162,9 +162,8 @@ impl NetDevice {
     /// Can it pass packets: up, with a carrier, operational state up or unknown?
     pub(crate) fn is_operational(&self) -> bool {
         // SAFETY: By the type invariant.
-        self.is_running()
-            && self.carrier()
-            && unsafe { bindings::rurdma_dev_oper_up(self.as_ptr()) }
+        let up = unsafe { bindings::rurdma_dev_oper_up(self.as_ptr()) };
+        up && self.is_running() && self.carrier()
     }
 
     /// Is it registered? A `NETDEV_UNREGISTER` for a device that is means a move to another

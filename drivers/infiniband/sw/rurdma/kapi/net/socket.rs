@@ -223,8 +223,10 @@ impl Hook {
     pub(super) fn new<E: Send + Sync + 'static>(events: Arc<E>) -> Self {
         Self {
             data: Arc::into_raw(events).cast(),
-            // SAFETY: Called once only, with `data`.
-            drop: |data| drop(unsafe { Arc::<E>::from_raw(data.cast()) }),
+            drop: |data| {
+                // SAFETY: Called once only, with `data`.
+                drop(unsafe { Arc::<E>::from_raw(data.cast()) })
+            },
         }
     }
 }

@@ -44,7 +44,7 @@ pub(crate) enum MrInit {
 fn new_mr<D: Driver>(pd: &Arc<D::Pd>, init: MrInit) -> Result<*mut bindings::ib_mr> {
     let inner = D::create_mr(pd, init)?;
     let key = D::mr_key(&inner);
-    // SAFETY: All zeros is a valid `Object`.
+    // All zeros is a valid `Object`.
     let object = KBox::<IbMr<D>>::new_uninit(GFP_KERNEL | __GFP_ZERO).map_err(|_| {
         D::dereg_mr(&inner);
         ENOMEM
@@ -200,10 +200,8 @@ pub(super) unsafe extern "C" fn alloc_mr<D: Driver>(
         return not_supported().to_ptr();
     }
     // SAFETY: By the caller's promise.
-    into_ptr(
-        unsafe { Object::<_, D::Pd>::get(pd) }
-            .and_then(|pd| new_mr::<D>(pd, MrInit::Fast { max_pages })),
-    )
+    let pd = unsafe { Object::<_, D::Pd>::get(pd) };
+    into_ptr(pd.and_then(|pd| new_mr::<D>(pd, MrInit::Fast { max_pages })))
 }
 
 /// # Safety

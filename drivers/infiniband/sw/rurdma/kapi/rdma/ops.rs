@@ -160,7 +160,6 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
 pub(super) fn device_ops<D: Driver>() -> bindings::ib_device_ops {
     let mut ops: bindings::ib_device_ops = pin_init::zeroed();
 
-    // SAFETY: `THIS_MODULE` is the module that this code is in.
     ops.owner = crate::THIS_MODULE.as_ptr().cast();
     ops.driver_id = D::DRIVER_ID;
     ops.uverbs_abi_ver = D::ABI_VERSION;

@@ -57,10 +57,8 @@ impl Udata<'_> {
     /// what we do not know.
     pub(crate) fn request<T: AbiStruct>(&self) -> Result<T> {
         let mut req = MaybeUninit::<T>::zeroed();
-        // SAFETY: `raw` is a udata (the caller is a user: see `is_user`) or null, which is checked;
-        // `req` has room for `size_of::<T>()` bytes.
         if self.is_user() {
-            // SAFETY: As above.
+            // SAFETY: `raw` is a udata; `req` has room for `size_of::<T>()` bytes.
             to_result(unsafe {
                 bindings::_ib_copy_validate_udata_in(
                     self.raw,

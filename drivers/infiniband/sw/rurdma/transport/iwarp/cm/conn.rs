@@ -21,12 +21,11 @@ use crate::kapi::rdma::iwcm::{CmEvent, CmId, ConnParam, Slot, MAX_PRIVATE_DATA};
 use crate::kapi::rdma::stats::Counter;
 use crate::kapi::sync::{new_spinlock_irq, SpinLockIrq};
 use crate::kapi::timer;
-use crate::proto::iwarp::cm_events::{CmEvents, Upcall};
+use crate::proto::iwarp::cm_events::CmEvents;
 use crate::proto::iwarp::mpa_rx::{Frame, Kind, MpaRx};
 use crate::proto::iwarp::negotiate::{Agreed, Depths, Offer, RtrPlan, Verdict, Wishes};
 use crate::qp::Qp;
 use kernel::alloc::flags::GFP_KERNEL;
-use kernel::pr_warn_once;
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, Arc, ArcBorrow, Mutex};
 use kernel::workqueue::{
@@ -100,11 +99,11 @@ struct Notes {
 }
 
 /// What the work goes by.
-struct State {
+pub(super) struct State {
     phase: Phase,
-    events: CmEvents,
+    pub(super) events: CmEvents,
     /// Whom to tell.
-    cm_id: Option<CmId>,
+    pub(super) cm_id: Option<CmId>,
     /// Responder: the listener's account of those who have not sent their request.
     half_open: Option<HalfOpen>,
     /// The QP, from `connect` or `accept` on.
@@ -114,13 +113,13 @@ struct State {
     /// Initiator: to be sent with the request.
     private_data: KVec<u8>,
     /// What the peer sends.
-    mpa: Option<KBox<MpaRx>>,
+    pub(super) mpa: Option<KBox<MpaRx>>,
     /// Responder: the request.
     offer: Option<Offer>,
     /// Reads, for the core.
-    depths: Depths,
+    pub(super) depths: Depths,
     /// Why the attempt failed.
-    failure: Error,
+    pub(super) failure: Error,
     /// Responder: the clock runs until it may send first.
     holds_back: bool,
     /// It was said that the connection is over.
@@ -135,7 +134,7 @@ pub(crate) struct Conn {
     /// Its device.
     pub(super) dev: Arc<Device>,
     cm: Arc<Cm>,
-    socket: Arc<Socket>,
+    pub(super) socket: Arc<Socket>,
     #[pin]
     notes: SpinLockIrq<Notes>,
     #[pin]
@@ -642,7 +641,7 @@ impl Conn {
     }
 
     /// What of private data the core can pass on; what is lost is counted.
-    fn cut<'a>(&self, private_data: &'a [u8]) -> &'a [u8] {
+    pub(super) fn cut<'a>(&self, private_data: &'a [u8]) -> &'a [u8] {
         match private_data.get(..MAX_PRIVATE_DATA) {
             Some(cut) if cut.len() < private_data.len() => {
                 self.dev.counters.count(Counter::PrivateDataCut);
@@ -754,55 +753,6 @@ impl Conn {
         self.leave_stream(true);
         if state.phase != Phase::Dead {
             self.end_socket(state, false);
-        }
-    }
-
-    /// Tells the core what is due.
-    fn tell(&self, state: &mut State) {
-        while let Some(upcall) = state.events.next() {
-            let Some(id) = &state.cm_id else {
-                break;
-            };
-            let (ird, ord) = (u32::from(state.depths.ord), u32::from(state.depths.ird));
-            let told = match upcall {
-                Upcall::Connected => self.reply(id, state, Ok(())),
-                Upcall::ConnectFailed => self.reply(id, state, Err(state.failure)),
-                Upcall::Established => id.event(&CmEvent::Established { ird, ord }),
-                Upcall::Disconnect => id.event(&CmEvent::Disconnect),
-                Upcall::Close => id.event(&CmEvent::Close),
-            };
-            if told.is_err() {
-                // Cannot be: the core sets one aside for each event that may come.
-                pr_warn_once!("rurdma: the core took no {upcall:?} event\n");
-            }
-            if matches!(upcall, Upcall::Connected | Upcall::ConnectFailed) {
-                state.mpa = None;
-            }
-        }
-        if state.events.is_over() {
-            state.cm_id = None;
-            state.mpa = None;
-        }
-    }
-
-    /// Tells how the attempt ended. The one thing that the core may lack memory for is a copy of the
-    /// private data.
-    fn reply(&self, id: &CmId, state: &State, status: Result) -> Result {
-        let private_data = state.mpa.as_ref().map_or(&[][..], |mpa| mpa.private_data());
-        let reply = |private_data| {
-            id.event(&CmEvent::ConnectReply {
-                status,
-                local: self.socket.local_addr().ok().map(unmapped),
-                remote: self.socket.peer_addr().ok().map(unmapped),
-                private_data,
-                ird: u32::from(state.depths.ord),
-                ord: u32::from(state.depths.ird),
-            })
-        };
-        let cut = self.cut(private_data);
-        match reply(cut) {
-            Err(_) if !cut.is_empty() => reply(&[]),
-            ret => ret,
         }
     }
 }

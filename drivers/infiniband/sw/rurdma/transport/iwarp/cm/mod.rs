@@ -9,6 +9,7 @@ mod conn;
 mod handshake;
 mod listen;
 mod seam;
+mod tell;
 
 pub(crate) use conn::Conn;
 pub(crate) use handshake::KNOBS;
@@ -276,7 +277,7 @@ impl IwCm for IwarpCm {
         };
         if let Err(err) = entered {
             listener.close(true);
-            return Err(err.into());
+            return Err(err);
         }
         id.set_slot(Slot::Listener(listener.number));
         Ok(())
