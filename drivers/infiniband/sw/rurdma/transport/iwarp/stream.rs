@@ -304,7 +304,8 @@ impl Qp {
     /// The consumer wants no more of the connection (→ ERROR, RESET, destruction; the state is ERROR).
     /// What TCP has taken is still delivered, where it ends with a whole FPDU. Process context.
     pub(super) fn stream_abort(self: &Arc<Self>) {
-        self.transmit(Context::Process);
+        let stream = self.stream();
+        stream.tx.exclusive(|tx| tx.turn(self, Context::Process));
         // TCP has not taken everything, and is not waited for.
         self.stream_close(StreamEnd::Abort);
     }

@@ -18,6 +18,7 @@ use crate::proto::wqe::abi::Sge;
 use crate::proto::wqe::fetch::{next_send, FetchError};
 use crate::proto::wqe::send::{Data, SendFlags, SendOp, SendWqe};
 use crate::qp::{Cause, Qp, Record};
+use crate::transport::iwarp::cm::StreamEnd;
 use crate::transport::iwarp::stream::{Context, Sink};
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -127,7 +128,7 @@ impl Tx {
                 Ok(None) => return Ok(None),
                 Err(FetchError::Index) => {
                     qp.fail(Cause::Fatal);
-                    qp.stream_abort();
+                    qp.stream_close(StreamEnd::Abort);
                     return Err(Stop::Failed);
                 }
                 Err(FetchError::Frame { wr_id }) => {
@@ -328,7 +329,7 @@ impl Tx {
             Err(_) => {
                 // No page: rather end than lose the order of things.
                 qp.fail(Cause::Fatal);
-                qp.stream_abort();
+                qp.stream_close(StreamEnd::Abort);
                 Err(Stop::Failed)
             }
         }
