@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A kernel consumer: NVMe over RDMA, host and target in one kernel, over a rurdma link.
+
+What nvme-rdma and nvmet-rdma exercise is what no user space program can: fast registration
+(REG_MR), the peer's invalidation of it (SEND_INV), the key of all memory, drains, completion
+queues polled from softirq (host), from a workqueue (target) and directly (poll queues).
+"""
+
+import contextlib
+import pathlib
+import re
+
+import pytest
+from rvm import Proc, module_loaded, run, wait_until
+
+CONFIGFS = pathlib.Path("/sys/kernel/config")
+TRACING = pathlib.Path("/sys/kernel/tracing")
+NQN = "rurdma-test"
+# Same-host connections are taken by the listener of the netdev's own address.
+NETDEV, DEV, ADDR = "nvme-a", "rwnvme", "10.77.0.1"
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def modules():
+    run("modprobe -a loop configfs nvmet nvmet-rdma nvme-rdma", timeout=180)
+    if not (CONFIGFS / "nvmet").exists():
+        run(f"mount -t configfs none {CONFIGFS}")
+    yield
+    # Users first; a module that something still holds would say so here.
+    run("modprobe -r nvmet-rdma nvme-rdma nvmet")
+
+
+@pytest.fixture
+def link(module, modules):
+    run(
+        f"ip link add {NETDEV} type veth peer name nvme-b && ip addr add {ADDR}/24 dev {NETDEV} && "
+        f"ip link set {NETDEV} up && ip link set nvme-b up && rdma link add {DEV} type rurdma netdev {NETDEV}"
+    )
+    try:
+        yield DEV
+    finally:
+        run(f"rdma link del {DEV}", check=False)
+        run(f"ip link del {NETDEV}", check=False)
+
+
+@contextlib.contextmanager
+def target(disk):
+    """The target: one subsystem, one namespace (`disk`), one port."""
+    top = CONFIGFS / "nvmet"
+    subsys, port = top / "subsystems" / NQN, top / "ports" / "1"
+    ns = subsys / "namespaces" / "1"
+    for d in (subsys, ns, port):
+        d.mkdir()
+    (subsys / "attr_allow_any_host").write_text("1")
+    (ns / "device_path").write_text(disk)
+    (ns / "enable").write_text("1")
+    for key, value in (("adrfam", "ipv4"), ("trtype", "rdma"), ("traddr", ADDR), ("trsvcid", "4420")):
+        (port / f"addr_{key}").write_text(value)
+    exported = port / "subsystems" / NQN
+    exported.symlink_to(subsys)
+    try:
+        yield
+    finally:
+        exported.unlink()
+        (ns / "enable").write_text("0")
+        for d in (port, ns, subsys):
+            d.rmdir()
+
+
+@pytest.fixture
+def exported(link, tmp_path):
+    """A loop device of 64 MiB, exported over the link."""
+    image = tmp_path / "disk"
+    with image.open("wb") as f:
+        f.truncate(64 * MIB)
+    disk = run(f"losetup -f --show {image}").out.strip()
+    try:
+        with target(disk):
+            yield disk
+    finally:
+        run(f"nvme disconnect -n {NQN}", check=False)
+        run(f"losetup -d {disk}", check=False)
+
+
+def remote_disk():
+    """The block device of the connected controller."""
+    for ctrl in pathlib.Path("/sys/class/nvme").glob("nvme*"):
+        if (ctrl / "subsysnqn").read_text().strip() == NQN:
+            for ns in ctrl.glob("nvme*n1"):
+                name = "nvme" + ns.name.removeprefix("nvme").split("c")[0].split("n")[0] + "n1"
+                if pathlib.Path(f"/dev/{name}").exists():
+                    return f"/dev/{name}"
+    return None
+
+
+def connect(*args):
+    run(["nvme", "connect", "-t", "rdma", "-a", ADDR, "-s", "4420", "-n", NQN, *args])
+    return wait_until(remote_disk, message="no block device came of the connection")
+
+
+class Probes:
+    """Counts the calls of kernel functions, with kprobes."""
+
+    def __init__(self, *names):
+        self.names = names
+        self.events = TRACING / "kprobe_events"
+        self.group = TRACING / "events" / "kprobes"
+
+    def __enter__(self):
+        for name in self.names:
+            run(f"echo 'p:rt_{name} {name}' >>{self.events}")
+            (self.group / f"rt_{name}" / "enable").write_text("1")
+        return self
+
+    def counts(self):
+        hits = dict.fromkeys(self.names, 0)
+        for line in (TRACING / "kprobe_profile").read_text().splitlines():
+            name, n = line.split()[:2]
+            if name.removeprefix("rt_") in hits:
+                hits[name.removeprefix("rt_")] = int(n)
+        return hits
+
+    def __exit__(self, *exc):
+        for name in self.names:
+            (self.group / f"rt_{name}" / "enable").write_text("0")
+            run(f"echo '-:rt_{name}' >>{self.events}", check=False)
+
+
+def in_use():
+    """Objects that exist on the link; completion queues stay in the core's pool."""
+    return re.sub(r" cq \d+", "", run(f"rdma resource show {DEV}").out)
+
+
+def test_nvme_data(exported, kernel_log, tmp_path):
+    """What was written is what is read, on every kind of queue, and disconnecting leaves nothing."""
+    idle = in_use()
+    with Probes("ib_map_mr_sg", "ib_drain_qp", "ib_dereg_mr_user") as probes:
+        disk = connect("-i", "2", "-P", "1")
+        # Every size from a block to more than one registration holds, in any order.
+        run(
+            f"fio --name=v --filename={disk} --rw=randrw --rwmixread=40 --bsrange=512-512k --size=24m "
+            f"--io_size=10m --direct=1 --ioengine=libaio --iodepth=16 --verify=crc32c --verify_fatal=1 "
+            f"--do_verify=1 --randseed=7 --minimal --output={tmp_path}/fio"
+        )
+        # The same through the poll queue: completions by IB_POLL_DIRECT.
+        run(
+            f"fio --name=p --filename={disk} --rw=randwrite --bs=64k --size=4m --direct=1 --ioengine=io_uring "
+            f"--hipri=1 --iodepth=4 --verify=crc32c --verify_fatal=1 --do_verify=1 --minimal --output={tmp_path}/fio"
+        )
+        # And it is the target's disk that has it, not a cache of ours.
+        run(f"head -c {8 * MIB} /dev/urandom >{tmp_path}/data")
+        run(f"dd if={tmp_path}/data of={disk} bs=1M oflag=direct status=none")
+        run(f"cmp -n {8 * MIB} {tmp_path}/data {exported}")
+        run(f"dd if={disk} bs=96k count=80 iflag=direct status=none | cmp -n {7 * MIB} - {tmp_path}/data")
+        run(f"nvme disconnect -n {NQN}")
+        counts = probes.counts()
+    assert counts["ib_map_mr_sg"] > 50, counts
+    assert counts["ib_drain_qp"] >= 2, counts
+    assert counts["ib_dereg_mr_user"] > 0, counts
+    wait_until(lambda: in_use() == idle, message=lambda: f"left over:\n{in_use()}\nbefore:\n{idle}")
+
+
+def test_nvme_reconnect(exported):
+    """Controllers that come and go, without traffic in between."""
+    idle = in_use()
+    for _ in range(3):
+        connect("-i", "1")
+        run(f"nvme disconnect -n {NQN}")
+    wait_until(lambda: in_use() == idle, message=lambda: f"left over:\n{in_use()}")
+
+
+def test_nvme_link_removed(exported, module):
+    """`rdma link del` under traffic: the kernel users let go, nothing hangs, the module unloads."""
+    disk = connect("-i", "1")
+    load = (
+        f"fio --name=x --filename={disk} --rw=randrw --bs=16k --size=32m --time_based --runtime=60 --direct=1 "
+        "--ioengine=libaio --iodepth=8"
+    )
+    with Proc(load) as io:
+        wait_until(lambda: io.running() and int(run(f"cat /sys/block/{disk[5:]}/stat").out.split()[0]) > 100)
+        run(f"rdma link del {DEV}")
+        io.wait(check=False)
+    wait_until(lambda: remote_disk() is None, message="the controller of a link that is gone stays")
+    if not run("rdma link show").out.strip():
+        run("modprobe -r rurdma")
+        assert not module_loaded()
+        run("modprobe rurdma")
