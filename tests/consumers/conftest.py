@@ -4,8 +4,8 @@
 import pathlib
 import sys
 
-TESTS = pathlib.Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(TESTS / "vm"), str(TESTS / "interop")]
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "interop"))
 
 from fixtures import (
     fresh_pair,

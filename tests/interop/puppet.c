@@ -7,7 +7,7 @@
  * is nothing. Everything lies in one buffer of 1 MiB, named by offsets; region 0
  * has all rights.
  *
- *   listen PORT | request | accept IRD ORD PD | reject PD
+ *   listen PORT [ADDRESS] | request | accept IRD ORD PD | reject PD
  *   connect ADDRESS PORT IRD ORD PD
  *   event MS                 the next event of the connection manager
  *   region RIGHTS OFF LEN    registers, rights of l w r (local/remote write, remote read)
@@ -164,10 +164,16 @@ static void print_event(struct rdma_cm_event *e)
 
 static int do_listen(void)
 {
-	struct sockaddr_in6 any = { .sin6_family = AF_INET6, .sin6_port = htons(arg()) };
+	uint16_t port = htons(arg());
+	const char *address = strtok(NULL, " ");
+	struct sockaddr_in6 any = { .sin6_family = AF_INET6, .sin6_port = port };
+	struct sockaddr_in one = { .sin_family = AF_INET, .sin_port = port };
+	struct sockaddr *to = (struct sockaddr *)&any;
 
-	if (rdma_create_id(channel, &listener, NULL, RDMA_PS_TCP) ||
-	    rdma_bind_addr(listener, (struct sockaddr *)&any) || rdma_listen(listener, 8))
+	if (address && inet_aton(address, &one.sin_addr))
+		to = (struct sockaddr *)&one;
+	if (rdma_create_id(channel, &listener, NULL, RDMA_PS_TCP) || rdma_bind_addr(listener, to) ||
+	    rdma_listen(listener, 8))
 		return bad("listen");
 	return ok();
 }
