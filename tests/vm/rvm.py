@@ -200,6 +200,16 @@ class Node:
         rows = self.json(f"rdma -j resource show {kind}" + (f" dev {dev}" if dev else ""))
         return [r for r in rows if "pid" in r]
 
+    def in_use(self):
+        """What of `rdma resource show` is not zero: (device, kind, count)."""
+        kinds = ("pd", "cq", "qp", "cm_id", "mr", "ctx", "srq")
+        return [
+            (dev["ifname"], kind, dev[kind])
+            for dev in self.json("rdma -j resource show")
+            for kind in kinds
+            if dev.get(kind)
+        ]
+
 
 class Pair:
     """Two nodes and a veth between them, addresses of both families, a link in each.

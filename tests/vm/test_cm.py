@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Connections: listening, connecting, refusing, ending, and what strangers do; see vtcm.c."""
+
+import contextlib
+import re
+
+import pytest
+from rvm import Pair, wait_until
+
+
+@pytest.fixture(scope="module")
+def p(module):
+    with Pair() as pair:
+        # An address in the network from which no answer ever comes.
+        hole = pair.a.ip.rsplit(".", 1)[0] + ".99"
+        pair.a.run(f"ip neigh replace {hole} lladdr 02:00:00:00:00:99 dev {pair.a.netdev}")
+        pair.hole = hole
+        yield pair
+
+
+@pytest.fixture
+def cm(p):
+    """Runs a test of vtcm.c in the first node; afterwards nothing of it is left."""
+
+    def call(name, *args, addr=None, **kw):
+        return p.a.run(["vtcm", name, addr or p.a.ip, *args], **kw)
+
+    yield call
+    wait_until(lambda: not p.a.in_use(), 30, lambda: f"left over: {p.a.in_use()}")
+
+
+# --- listening ---
+
+
+def test_listen_on_an_address(cm):
+    """A listener on one address, a connection, messages both ways."""
+    cm("connects")
+
+
+def test_listen_on_an_ipv6_address(cm, p):
+    """The same with IPv6."""
+    cm("connects", addr=p.a.ip6)
+
+
+def test_listen_on_a_link_local_address(cm, p):
+    """The same with a link-local address and its scope."""
+    out = p.a.run(f"ip -o -6 addr show dev {p.a.netdev} scope link").out
+    cm("connects", addr=out.split()[3].split("/")[0] + "%" + p.a.netdev)
+
+
+def test_listen_on_the_wildcard(cm, p):
+    """0.0.0.0, and :: for IPv6."""
+    cm("wildcard")
+    cm("wildcard", addr=p.a.ip6)
+
+
+def test_listen_on_the_wildcard_of_both_families(cm, p):
+    """:: takes IPv4 too."""
+    cm("wildcard_many", p.a.ip, p.a.ip6)
+
+
+def test_listen_for_ipv6_only(cm, p):
+    """RDMA_OPTION_ID_AFONLY: IPv4 is refused."""
+    cm("wildcard", "v6only", addr=p.a.ip6)
+    cm("wildcard", "v6only")
+
+
+def test_address_in_use(cm):
+    """A second listener on an address and port: EADDRINUSE."""
+    cm("address_in_use")
+
+
+def test_port_is_shared_with_tcp(cm):
+    """The port of a listener cannot be had by a TCP program, nor the other way around."""
+    cm("port_is_tcp")
+
+
+def test_backlog(cm):
+    """Eight requests wait until they are accepted."""
+    cm("backlog")
+
+
+def test_listener_destroyed_with_requests(cm):
+    """Those who wait are refused."""
+    cm("listener_destroyed")
+
+
+# --- requests ---
+
+
+def test_private_data_of_every_length(cm):
+    """0 to 255 bytes, both ways."""
+    cm("private_data")
+
+
+def test_reject_with_private_data(cm):
+    """The initiator gets REJECTED and the responder's bytes."""
+    cm("reject")
+
+
+def test_connect_refused(cm):
+    """Nobody listens: REJECTED, ECONNREFUSED."""
+    cm("refused")
+
+
+def test_request_destroyed(cm):
+    """A request that is dropped without an answer is refused."""
+    cm("request_destroyed")
+
+
+def test_initiator_gives_up(cm):
+    """The initiator goes at any time of the handshake."""
+    cm("initiator_gives_up")
+
+
+def test_depths_are_negotiated(cm):
+    """IRD and ORD arrive, and are no more than the peer has."""
+    cm("depths")
+
+
+def test_connect_twice(cm):
+    """A connection that is there does not suffer from calls that make no sense."""
+    cm("connect_twice")
+
+
+def test_qp_of_another_connection(cm):
+    """A QP that has a connection gets no second one."""
+    cm("qp_of_another")
+
+
+def test_unknown_qp(cm):
+    """A QP number that does not exist: EINVAL."""
+    cm("unknown_qp")
+
+
+def test_connect_timeout(cm, p):
+    """To an address that never answers: ETIMEDOUT; nobody else waits for that."""
+    cm("timeout", p.hole)
+
+
+def test_connecting_destroyed(cm, p):
+    """It need not be waited for."""
+    cm("timeout_destroyed", p.hole)
+
+
+def test_exit_while_connecting(cm, p):
+    """The same for the end of a process."""
+    cm("timeout_exit", p.hole)
+
+
+# --- the end ---
+
+
+def test_disconnect_by_the_initiator(cm):
+    """DISCONNECTED at both ends, once; QPs in error."""
+    cm("disconnect_active")
+
+
+def test_disconnect_by_the_responder(cm):
+    """The same."""
+    cm("disconnect_passive")
+
+
+def test_disconnect_by_both(cm):
+    """The same."""
+    cm("disconnect_both")
+
+
+def test_destroyed_by_the_peer(cm):
+    """The peer destroys its end without a word."""
+    cm("destroyed_by_peer")
+
+
+def test_many_connections(cm):
+    """One after the other; nothing is left of them."""
+    cm("many", "30")
+
+
+def test_peer_vanishes(module, tmp_path):
+    """The cable is cut: the end that is left can be destroyed at once."""
+    go = tmp_path / "go"
+    with Pair() as p:
+        with (
+            p.a.start(["vtcm", "silent_server", p.a.ip, "7300"]) as server,
+            contextlib.ExitStack() as stack,
+        ):
+            server.wait_for("listening")
+            client = stack.enter_context(p.b.start(["vtcm", "silent_client", p.a.ip, "7300", str(go)]))
+            client.wait_for("ready")
+            p.b.run(f"ip link set {p.b.netdev} down")
+            go.touch()
+            client.wait(30)
+        wait_until(lambda: not p.b.in_use(), 30)
+
+
+# --- strangers ---
+
+
+def test_stranger_sends_garbage(cm):
+    """Is shown out; nobody is told, the next one is served."""
+    cm("stranger_garbage")
+
+
+def test_stranger_speaks_http(cm):
+    """The same for a program that took the wrong port."""
+    cm("stranger_http")
+
+
+def test_stranger_closes(cm):
+    """At once, after half a request, with a reset."""
+    cm("stranger_closes")
+
+
+def test_stranger_is_silent(cm):
+    """Others are served meanwhile; it may not stay for ever."""
+    cm("stranger_silent")
+
+
+def test_strangers_without_number(cm):
+    """More than a listener has room for: those who come later wait, and are served."""
+    cm("strangers_many")
+
+
+def test_private_data_longer_than_the_core_takes(cm):
+    """512 bytes on the wire, 255 arrive."""
+    cm("stranger_long_private_data")
+
+
+# --- knobs ---
+
+
+def test_tos(module):
+    """RDMA_OPTION_ID_TOS is in the packets of the connection."""
+    with Pair() as p:
+        with p.a.start(f"exec tcpdump -U -n -v -i {p.a.netdev} -c 40 tcp 2>&1") as dump:
+            dump.wait_for("listening on")
+            with p.a.start("exec ucmatose -p 7310") as server:
+                wait_until(lambda: p.a.resources("cm_id"))
+                p.b.run(f"ucmatose -s {p.a.ip} -p 7310 -t 0x28")
+                server.wait()
+            dump.kill(2)
+            dump.wait(check=False)
+        sent = re.findall(r"tos (0x[0-9a-f]+).*\n\s+" + re.escape(p.b.ip), dump.out)
+        assert sent, dump.out
+        # The lowest two bits are for ECN.
+        assert {int(t, 16) & ~3 for t in sent} == {0x28}
+
+
+def test_rping_same_host(p):
+    """An unmodified program, and a server of the same host."""
+    with p.a.start("exec rping -s -C 10 -p 7320") as server:
+        wait_until(lambda: p.a.resources("cm_id"))
+        p.a.run(f"rping -c -a {p.a.ip} -C 10 -p 7320 -V")
+        server.wait()

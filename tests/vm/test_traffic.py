@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Transfers over a wire whose content is verified at both ends; see vttraffic.c."""
+
+import re
+
+import pytest
+from rvm import Pair, wait_until
+
+
+@pytest.fixture(scope="module", params=[1500, 9000], ids=["mtu1500", "mtu9000"])
+def wire(request, module):
+    with Pair(mtu=request.param) as p:
+        yield p
+
+
+def transfer(p, size, count, qps=1, both=0, to=None, timeout=240):
+    """`count` times WRITE, READ back, SEND of `size` bytes on each of `qps` connections."""
+    args = ["7400", str(qps), str(size), str(count), str(both)]
+    to = to or p.a.ip
+    with p.a.start(["vttraffic", "server", to, *args]) as server:
+        server.wait_for("listening")
+        client = p.b.run(["vttraffic", "client", to, *args], timeout=timeout, check=False)
+        assert client.rc == 0, f"{client.out}\nserver:\n{server.out}"
+        server.wait()
+        assert "verified" in client.out
+        assert "verified" in server.out
+    wait_until(lambda: not p.a.in_use() and not p.b.in_use(), 10)
+
+
+def test_bulk_is_intact(wire, rounds):
+    """WRITE, READ and SEND of 16 MiB each in messages of 1 MiB; of 64 MiB in the long runs."""
+    transfer(wire, 1 << 20, 64 if rounds > 20 else 16)
+
+
+def test_odd_sizes_are_intact(wire):
+    """Lengths around those at which messages are cut."""
+    transfer(wire, 0, 53)
+
+
+def test_both_directions_at_once(wire):
+    """Both ends initiate."""
+    transfer(wire, 300001, 8, both=1)
+
+
+def test_64_connections(wire):
+    """64 QPs in turn."""
+    transfer(wire, 5000, 3, qps=64)
+
+
+def test_64_connections_in_both_directions(wire):
+    """64 QPs, both ends initiate."""
+    transfer(wire, 3001, 2, qps=64, both=1)
+
+
+def test_bulk_over_ipv6(wire):
+    """The same over IPv6."""
+    transfer(wire, 100000, 10, to=wire.a.ip6)
+
+
+def test_without_offloads(module):
+    """Without TSO and GRO: every segment is a packet."""
+    with Pair() as p:
+        p.offloads_off()
+        transfer(p, 100000, 5)
+        transfer(p, 0, 53, both=1)
+
+
+def test_packets_lost_and_damaged(module):
+    """TCP repeats what is lost, and what its checksum finds: the content is intact."""
+    with Pair() as p:
+        p.offloads_off()
+        for x in (p.a, p.b):
+            x.run(f"tc qdisc add dev {x.netdev} root netem loss 1% corrupt 1% delay 1ms")
+        transfer(p, 20000, 8)
+
+
+PERFTEST = ["ib_write_bw", "ib_send_bw", "ib_read_bw", "ib_write_lat", "ib_send_lat", "ib_read_lat"]
+
+
+@pytest.mark.parametrize("tool", PERFTEST)
+def test_perftest(pair, tool):
+    """The distribution's own tools, unmodified, with rdma_cm."""
+    args = "-R -n 200 -s 4096 -F"
+    with pair.a.start(f"exec {tool} {args}") as server:
+        wait_until(lambda: pair.a.resources("cm_id"))
+        out = pair.b.run(f"{tool} {args} {pair.a.ip}").out
+        server.wait()
+    assert re.search(r"^\s*4096\s+200\s", out, re.M), out
