@@ -239,6 +239,23 @@ struct rurdma_cqe {
 	__u8 reserved[12];
 };
 
+/*
+ * rurdma_cqe.vendor_err of a work request that was refused before anything of it was
+ * executed. An impossible producer index has no work request: the QP fails with an event.
+ */
+enum rurdma_vendor_err {
+	RURDMA_VENDOR_ERR_NONE		= 0,
+	RURDMA_VENDOR_ERR_TRUNCATED	= 1,	/* the entry is longer than any may be */
+	RURDMA_VENDOR_ERR_OPCODE	= 2,	/* unknown, or not for this QP */
+	RURDMA_VENDOR_ERR_FLAGS		= 3,	/* unknown flags */
+	RURDMA_VENDOR_ERR_SGE_COUNT	= 4,	/* more SGEs than granted */
+	RURDMA_VENDOR_ERR_INLINE	= 5,	/* too much inline data, or where none can be */
+	RURDMA_VENDOR_ERR_UNITS		= 6,	/* the units do not hold what the entry has */
+	RURDMA_VENDOR_ERR_LENGTH	= 7,	/* a length that the operation cannot have */
+	RURDMA_VENDOR_ERR_FIELD		= 8,	/* an extension's field out of range */
+	RURDMA_VENDOR_ERR_FRAME		= 9,	/* no units, or more than were posted */
+};
+
 /* A CQE that the provider purged: polled over in silence. */
 #define RURDMA_CQE_PURGED	0xff	/* in status */
 

@@ -18,3 +18,19 @@ pub(crate) const DRIVER_ID: u32 = bindings::RURDMA_DRIVER_ID;
 pub(crate) const CAP_KICK_METHOD: u64 = bindings::rurdma_caps_RURDMA_CAP_KICK_METHOD as u64;
 /// `RURDMA_CAP_TIMESTAMP`.
 pub(crate) const CAP_TIMESTAMP: u64 = bindings::rurdma_caps_RURDMA_CAP_TIMESTAMP as u64;
+
+/// `proto` has the numbers of `enum rurdma_vendor_err` a second time.
+const _: () = {
+    use crate::proto::wqe::{abi::VENDOR_ERR_FRAME, WqeError};
+    use bindings as b;
+
+    assert!(WqeError::Truncated.vendor_err() == b::rurdma_vendor_err_RURDMA_VENDOR_ERR_TRUNCATED);
+    assert!(WqeError::Opcode.vendor_err() == b::rurdma_vendor_err_RURDMA_VENDOR_ERR_OPCODE);
+    assert!(WqeError::Flags.vendor_err() == b::rurdma_vendor_err_RURDMA_VENDOR_ERR_FLAGS);
+    assert!(WqeError::SgeCount.vendor_err() == b::rurdma_vendor_err_RURDMA_VENDOR_ERR_SGE_COUNT);
+    assert!(WqeError::Inline.vendor_err() == b::rurdma_vendor_err_RURDMA_VENDOR_ERR_INLINE);
+    assert!(WqeError::Units.vendor_err() == b::rurdma_vendor_err_RURDMA_VENDOR_ERR_UNITS);
+    assert!(WqeError::Length.vendor_err() == b::rurdma_vendor_err_RURDMA_VENDOR_ERR_LENGTH);
+    assert!(WqeError::Field.vendor_err() == b::rurdma_vendor_err_RURDMA_VENDOR_ERR_FIELD);
+    assert!(VENDOR_ERR_FRAME == b::rurdma_vendor_err_RURDMA_VENDOR_ERR_FRAME);
+};

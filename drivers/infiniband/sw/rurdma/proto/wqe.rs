@@ -49,6 +49,20 @@ impl WqeError {
             _ => 2,
         }
     }
+
+    /// `enum rurdma_vendor_err`, for the completion.
+    pub const fn vendor_err(self) -> u32 {
+        match self {
+            WqeError::Truncated => 1,
+            WqeError::Opcode => 2,
+            WqeError::Flags => 3,
+            WqeError::SgeCount => 4,
+            WqeError::Inline => 5,
+            WqeError::Units => 6,
+            WqeError::Length => 7,
+            WqeError::Field => 8,
+        }
+    }
 }
 
 /// The SGEs of an entry.

@@ -90,7 +90,18 @@ impl Qp {
         wr_id: u64,
         status: u8,
     ) -> Result<(), crate::cq::Overflow> {
+        self.push_bad_recv(wr_id, status, 0)
+    }
+
+    /// Completes a receive that was refused, and says why (`enum rurdma_vendor_err`).
+    pub(crate) fn push_bad_recv(
+        &self,
+        wr_id: u64,
+        status: u8,
+        vendor_err: u32,
+    ) -> Result<(), crate::cq::Overflow> {
         let cqe = Cqe {
+            vendor_err,
             wr_id,
             qp_num: self.number,
             status,

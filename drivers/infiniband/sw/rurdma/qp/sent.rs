@@ -29,6 +29,8 @@ pub(crate) struct Record {
     pub(crate) awaits_peer: bool,
     /// Never told.
     pub(crate) silent: bool,
+    /// `enum rurdma_vendor_err`: why it was refused.
+    pub(crate) vendor_err: u32,
 }
 
 /// A record, and what has become of it.
@@ -194,6 +196,7 @@ impl Qp {
             wr_id: record.wr_id,
             byte_len: record.byte_len,
             qp_num: self.number,
+            vendor_err: record.vendor_err,
             status,
             opcode: record.opcode,
             vlan_id: 0xffff,

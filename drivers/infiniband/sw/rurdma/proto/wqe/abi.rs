@@ -35,6 +35,10 @@ pub const MAX_RECV_BYTES: usize = RECV_HDR + MAX_SGE * SGE_SIZE;
 /// `RURDMA_CQE_PURGED`.
 pub const CQE_PURGED: u8 = 0xff;
 
+/// `RURDMA_VENDOR_ERR_FRAME`; the others of `enum rurdma_vendor_err` are of
+/// [`WqeError`](super::WqeError).
+pub const VENDOR_ERR_FRAME: u32 = 9;
+
 /// `enum rurdma_send_opcode`.
 pub mod opcode {
     /// Completes nothing, skipped.

@@ -249,7 +249,7 @@ impl Rx {
                 cause: Cause::Fatal,
             }),
             Err(TakeError::Bad { wr_id, error }) => {
-                let _ = qp.push_recv_error(wr_id, error.wc_status());
+                let _ = qp.push_bad_recv(wr_id, error.wc_status(), error.vendor_err());
                 Err(Failure {
                     error: TermError::RDMAP_CATASTROPHIC,
                     cause: Cause::Fatal,

@@ -14,7 +14,7 @@ use crate::proto::iwarp::tx::{Header, Segmenter};
 use crate::proto::serial::Msn;
 use crate::proto::wire::rdmap::{ReadRequest, ReadRequestHdr};
 use crate::proto::wire::terminate::{TermError, TerminateBody};
-use crate::proto::wqe::abi::Sge;
+use crate::proto::wqe::abi::{Sge, VENDOR_ERR_FRAME};
 use crate::proto::wqe::fetch::{next_send, FetchError};
 use crate::proto::wqe::send::{Data, SendFlags, SendOp, SendWqe};
 use crate::qp::{Cause, Qp, Record};
@@ -132,7 +132,7 @@ impl Tx {
                     return Err(Stop::Failed);
                 }
                 Err(FetchError::Frame { wr_id }) => {
-                    self.reject(qp, wr_id, 0, status::LOC_QP_OP_ERR);
+                    self.reject(qp, wr_id, 0, status::LOC_QP_OP_ERR, VENDOR_ERR_FRAME);
                     return Err(Stop::Failed);
                 }
             };
@@ -141,7 +141,13 @@ impl Tx {
                 Ok(wqe) => wqe,
                 Err(error) => {
                     let wr_id = SendWqe::wr_id(&self.buf);
-                    self.reject(qp, wr_id, units as u8, error.wc_status());
+                    self.reject(
+                        qp,
+                        wr_id,
+                        units as u8,
+                        error.wc_status(),
+                        error.vendor_err(),
+                    );
                     return Err(Stop::Failed);
                 }
             };
@@ -180,12 +186,13 @@ impl Tx {
     }
 
     /// A work request that makes no sense: it completes with an error, and the QP fails.
-    fn reject(&mut self, qp: &Arc<Qp>, wr_id: u64, units: u8, status: u8) {
+    fn reject(&mut self, qp: &Arc<Qp>, wr_id: u64, units: u8, status: u8, vendor_err: u32) {
         {
             let mut sent = qp.sent.lock();
             let number = sent.start(Record {
                 wr_id,
                 units,
+                vendor_err,
                 ..Record::default()
             });
             sent.done(number, status);
@@ -239,7 +246,7 @@ impl Tx {
                 return self.local(qp, &job, done);
             }
             _ => {
-                self.reject(qp, job.wr_id, job.units, status::LOC_QP_OP_ERR);
+                self.reject(qp, job.wr_id, job.units, status::LOC_QP_OP_ERR, 0);
                 return Err(Stop::Failed);
             }
         };
@@ -307,7 +314,7 @@ impl Tx {
                 Access::LocalWrite,
             );
             if checked.is_err() {
-                self.reject(qp, job.wr_id, job.units, status::LOC_PROT_ERR);
+                self.reject(qp, job.wr_id, job.units, status::LOC_PROT_ERR, 0);
                 return Err(Stop::Failed);
             }
         }
