@@ -11,6 +11,8 @@
 MAKEFLAGS += --no-print-directory
 
 S := scripts
+# One clock for all the scripts of a run.
+export RURDMA_T0 := $(shell date +%s)
 export KDIR KERNEL V W JOBS VM DEV K MIRROR OUT ROUNDS
 
 .PHONY: all
