@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Links: how they come and go, what they sit on, what they say of themselves."""
+
+import contextlib
+import json
+
+import pytest
+from rvm import Node, Pair, module_loaded, run, wait_until
+
+
+@pytest.fixture
+def node(module):
+    """A namespace with a netdev `v0` that is up, and no link."""
+    with Node() as n:
+        n.run("ip link add v0 type veth peer name v1 && ip link set v0 up && ip link set v1 up")
+        n.run("ip addr add 10.1.0.1/24 dev v0")
+        yield n
+
+
+@contextlib.contextmanager
+def link(node, netdev, name="rw0"):
+    node.link_add(name, netdev)
+    try:
+        yield name
+    finally:
+        node.link_del(name, check=False)
+
+
+def connects(node, addr):
+    node.run(["vtcm", "connects", addr])
+
+
+def port_state(node, name="rw0"):
+    return node.links()[name]["state"]
+
+
+def traffic_works(p):
+    """b's rping to a."""
+    with p.a.start("exec rping -s -C 5") as server:
+        wait_until(lambda: p.a.resources("cm_id"))
+        p.b.run(f"rping -c -a {p.a.ip} -C 5")
+        server.wait()
+
+
+# --- add and delete ---
+
+
+def test_link_add_loads_the_module():
+    """No modprobe is needed before the first link."""
+    if module_loaded():
+        run("modprobe -r rurdma")
+    with Node() as n:
+        n.run("ip link add v0 type veth peer name v1")
+        n.link_add("rw0", "v0")
+        assert module_loaded()
+        n.link_del("rw0")
+
+
+def test_link_add_and_delete(node):
+    """The link is there, and it is gone."""
+    for _ in range(5):
+        node.link_add("rw0", "v0")
+        assert node.links()["rw0"]["netdev"] == "v0"
+        node.link_del("rw0")
+        assert not node.links()
+
+
+def test_second_link_of_a_type(node):
+    """EEXIST; the first one is as it was."""
+    with link(node, "v0"):
+        got = node.link_add("rw1", "v0", check=False)
+        assert got.rc != 0
+        assert "File exists" in got.out
+        assert list(node.links()) == ["rw0"]
+        connects(node, "10.1.0.1")
+
+
+def test_link_name_in_use(node):
+    """A name that another device has is refused."""
+    with link(node, "v0"):
+        got = node.link_add("rw0", "v1", check=False)
+        assert got.rc != 0
+        assert list(node.links()) == ["rw0"]
+
+
+def test_unknown_netdev(node):
+    """A netdev that does not exist."""
+    got = node.link_add("rw0", "nosuch", check=False)
+    assert got.rc != 0
+    assert "No such device" in got.out or "Invalid argument" in got.out or "nosuch" in got.out
+    assert not node.links()
+
+
+def test_unsuitable_netdev(node):
+    """A netdev without IP addresses of its own kind: refused, and said so."""
+    node.run("ip link add sit9 type sit local 10.1.0.1")
+    got = node.link_add("rw0", "sit9", check=False)
+    assert got.rc != 0
+    assert "not supported" in got.out
+    assert not node.links()
+
+
+def test_unknown_type(node):
+    """A link type that nobody serves."""
+    assert node.link_add("rw0", "v0", kind="rurdma_nosuch", check=False).rc != 0
+
+
+def test_two_links_on_two_netdevs(node):
+    """One wildcard listener serves both."""
+    node.run("ip link add w0 type veth peer name w1 && ip link set w0 up && ip link set w1 up")
+    node.run("ip addr add 10.2.0.1/24 dev w0")
+    with link(node, "v0", "rwv"), link(node, "w0", "rww"):
+        assert set(node.links()) == {"rwv", "rww"}
+        connects(node, "10.1.0.1")
+        connects(node, "10.2.0.1")
+        out = node.run(["vtcm", "wildcard_many", "10.1.0.1", "10.1.0.1", "10.2.0.1"]).out
+        assert "10.1.0.1: rwv" in out
+        assert "10.2.0.1: rww" in out
+        guids = {json.dumps(d["node_guid"]) for d in node.json("rdma -j dev show")}
+        assert len(guids) == 2
+
+
+# --- what a link may sit on ---
+
+
+def test_link_on_lo(netns):
+    """Loopback has no MAC address: the device has a GUID nevertheless."""
+    with link(netns, "lo"):
+        dev = netns.json("rdma -j dev show")[0]
+        assert int(dev["node_guid"].replace(":", ""), 16)
+        # The CM takes 127.0.0.1 for no address at all, and iWARP devices have no P_Key that it
+        # then wants (siw neither): lo's other addresses work.
+        netns.run("ip addr add 10.4.0.1/32 dev lo && ip addr add fd00:4::1/128 dev lo nodad")
+        connects(netns, "10.4.0.1")
+        connects(netns, "fd00:4::1")
+        gid = netns.run("cat /sys/class/infiniband/rw0/ports/1/gids/0").out.strip()
+        assert int(gid.replace(":", ""), 16)
+
+
+KINDS = {
+    "bridge": "ip link add t0 type bridge",
+    "VLAN": "ip link add t0 link v0 type vlan id 7",
+    "bond": "ip link add t0 type bond mode active-backup && ip link set w0 down && ip link set w0 master t0",
+    "macvlan": "ip link add t0 link v0 type macvlan mode bridge",
+    "dummy": "ip link add t0 type dummy",
+}
+
+
+def test_link_on_netdevs_of_all_kinds(node):
+    """Bridge, VLAN, bond, macvlan, dummy."""
+    node.run("ip link add w0 type veth peer name w1 && ip link set w0 up && ip link set w1 up")
+    for kind, make in KINDS.items():
+        node.run(make)
+        if kind == "bridge":
+            node.run("ip link set w0 master t0")
+        node.run("ip link set t0 up && ip addr add 10.3.0.1/24 dev t0")
+        with link(node, "t0"):
+            wait_until(lambda: port_state(node) == "ACTIVE", 20, f"{kind}: the port stays down")
+            connects(node, "10.3.0.1")
+        node.run("ip link del t0")
+
+
+def test_traffic_over_vlan(module):
+    """Two hosts in one VLAN, each with its link on the VLAN's netdev."""
+    with Pair(links=False) as p:
+        for n, x in ((1, p.a), (2, p.b)):
+            x.run(f"ip link add vl7 link {x.netdev} type vlan id 7 && ip link set vl7 up")
+            x.run(f"ip addr add 10.7.0.{n}/24 dev vl7")
+            x.link_add(x.dev, "vl7")
+            x.ip = f"10.7.0.{n}"
+        traffic_works(p)
+
+
+# --- addresses ---
+
+
+@pytest.mark.parametrize("addr", ["10.1.0.1", "10.9.9.9", "fd00:77::1", "linklocal"])
+def test_addresses_come_and_go(node, addr):
+    """IPv4, IPv6 and link-local addresses that come after the link, and go."""
+    with link(node, "v0"):
+        if addr == "linklocal":
+            wait_until(lambda: "inet6 fe80" in node.run("ip -6 addr show dev v0 -tentative").out)
+            out = node.run("ip -o -6 addr show dev v0 scope link").out
+            addr = out.split()[3].split("/")[0]
+            connects(node, f"{addr}%v0")
+            node.run("ip addr flush dev v0 scope link")
+        else:
+            bits = 64 if ":" in addr else 24
+            if addr != "10.1.0.1":
+                assert node.run(["vtcm", "connects", addr], check=False).rc != 0
+                node.run(f"ip addr add {addr}/{bits} dev v0" + (" nodad" if ":" in addr else ""))
+            connects(node, addr)
+            node.run(f"ip addr del {addr}/{bits} dev v0")
+        assert node.run(["vtcm", "connects", addr], check=False).rc != 0
+        assert "rw0" in node.links()
+
+
+# --- state ---
+
+
+@contextlib.contextmanager
+def asyncwatch(node):
+    with node.start("exec stdbuf -oL ibv_asyncwatch -d rw0 2>&1") as watch:
+        wait_until(lambda: node.resources("ctx"))
+        yield watch
+
+
+def test_port_follows_netdev(node):
+    """Port state on netdev down and up, and an asynchronous event for each."""
+    with link(node, "v0"):
+        assert port_state(node) == "ACTIVE"
+        with asyncwatch(node) as watch:
+            node.run("ip link set v0 down")
+            wait_until(lambda: port_state(node) == "DOWN")
+            watch.wait_for("port error|port err|PORT_ERR")
+            node.run("ip link set v0 up")
+            wait_until(lambda: port_state(node) == "ACTIVE")
+            watch.wait_for("port active|PORT_ACTIVE")
+
+
+def test_port_follows_carrier(node):
+    """The other end of the cable."""
+    with link(node, "v0"):
+        node.run("ip link set v1 down")
+        wait_until(lambda: port_state(node) == "DOWN")
+        node.run("ip link set v1 up")
+        wait_until(lambda: port_state(node) == "ACTIVE")
+
+
+def test_link_on_netdev_that_is_down(node):
+    """The link can be made; the port is down."""
+    node.run("ip link set v0 down")
+    with link(node, "v0"):
+        assert port_state(node) == "DOWN"
+        node.run("ip link set v0 up")
+        wait_until(lambda: port_state(node) == "ACTIVE")
+        connects(node, "10.1.0.1")
+
+
+def test_mtu_change(fresh_pair):
+    """Traffic goes on over another MTU, greater or smaller; the device tells it."""
+    p = fresh_pair
+    for mtu in (1500, 9000, 1280, 4096):
+        for x in (p.a, p.b):
+            x.run(f"ip link set {x.netdev} mtu {mtu}")
+        traffic_works(p)
+    out = p.a.run(f"ibv_devinfo -d {p.a.dev}").out
+    assert "active_mtu:\t\t4096" in out
+
+
+def test_mtu_change_under_traffic(fresh_pair):
+    """A connection lives through it."""
+    p = fresh_pair
+    with (
+        p.a.start("exec rping -s -C 2000 -S 4000") as server,
+        p.b.start(f"sleep 1; exec rping -c -a {p.a.ip} -C 2000 -S 4000 -V") as client,
+    ):
+        wait_until(lambda: p.b.resources("qp"))
+        for mtu in (9000, 1400, 1500):
+            for x in (p.a, p.b):
+                x.run(f"ip link set {x.netdev} mtu {mtu}")
+        client.wait(120)
+        server.wait()
+
+
+def test_netdev_renamed(node):
+    """The link stays, and names the netdev as it is called now."""
+    with link(node, "v0"):
+        node.run("ip link set v0 down && ip link set v0 name renamed && ip link set renamed up")
+        assert node.links()["rw0"]["netdev"] == "renamed"
+        node.run("ip addr replace 10.1.0.1/24 dev renamed")
+        connects(node, "10.1.0.1")
+
+
+# --- ends ---
+
+
+def test_netdev_removed(node):
+    """The link goes with its netdev."""
+    node.link_add("rw0", "v0")
+    node.run("ip link del v0", timeout=20)
+    wait_until(lambda: not node.links())
+
+
+def gone_under_context(node, remove):
+    node.link_add("rw0", "v0")
+    with node.start(["vtverbs", "device_removed", "10.1.0.1"]) as p:
+        p.wait_for("ready")
+        node.run(remove, timeout=20)
+        wait_until(lambda: not node.links())
+        p.wait()
+        assert "done" in p.out
+
+
+def test_link_deleted_under_open_context(node):
+    """It does not wait; the process gets DEVICE_FATAL, and EIO from then on."""
+    gone_under_context(node, "rdma link del rw0")
+
+
+def test_netdev_removed_under_open_context(node):
+    """The same."""
+    gone_under_context(node, "ip link del v0")
+
+
+def test_module_unloads_with_links_up(node):
+    """modprobe -r, also under an open context."""
+    node.link_add("rw0", "v0")
+    run("modprobe -r rurdma", timeout=20)
+    assert not module_loaded()
+    assert not node.links()
+    node.link_add("rw0", "v0")
+    with node.start(["vtverbs", "device_removed", "10.1.0.1"]) as p:
+        p.wait_for("ready")
+        run("modprobe -r rurdma", timeout=20)
+        assert not module_loaded()
+        p.wait()
+    run("modprobe rurdma")
+
+
+# --- what the tools see ---
+
+
+def test_rdma_dev_and_link_show(node):
+    """`rdma dev show`, `rdma link show`."""
+    with link(node, "v0"):
+        dev = node.json("rdma -j dev show")[0]
+        assert dev["ifname"] == "rw0"
+        assert dev["node_type"] == "rnic"
+        assert dev["node_guid"] != "0000:0000:0000:0000"
+        shown = node.json("rdma -j link show")[0]
+        assert shown["state"] == "ACTIVE"
+        assert shown["physical_state"] == "LINK_UP"
+        assert shown["netdev"] == "v0"
+        # Another namespace does not see it.
+        assert "rw0" not in run("rdma link show").out
