@@ -9,6 +9,7 @@ import pytest
 from ends import both, perftest, run_at, serve
 from rvm import wait_until
 
+LONG = pytest.mark.long
 PRELOAD = "/usr/lib/x86_64-linux-gnu/rsocket/librspreload.so"
 
 
@@ -24,13 +25,14 @@ def digest(path):
     return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
 
 
-@pytest.mark.parametrize("size", [23, 100, 1460, 65535])
+@pytest.mark.parametrize("size", [100, *(pytest.param(n, marks=LONG) for n in (23, 1460, 65535))])
 def test_rping_verifies(pair, size):
     a, b = pair.a, pair.b
     args = f"-a {a.ip} -C 8 -S {size} -V"
     both(a, b, f"rping -s {args}", f"rping -c {args}")
 
 
+@LONG
 def test_rping_ipv6(pair):
     a, b = pair.a, pair.b
     args = f"-a {a.ip6} -C 5 -S 2000 -V"
@@ -57,12 +59,14 @@ def test_ucmatose(pair):
         assert "return status 0" in client
 
 
+@LONG
 def test_ucmatose_ipv6(pair):
     a, b = pair.a, pair.b
     _, client = both(a, b, "ucmatose -b ::0", f"ucmatose -s {a.ip6}")
     assert "return status 0" in client
 
 
+@LONG
 @pytest.mark.xfail(
     strict=True,
     reason="cmtime listens with one number as an RDMA and as a TCP port of its own, which are the same on iWARP; "
@@ -81,6 +85,7 @@ def test_rdma_client_server(pair):
     assert "rdma_client: end 0" in client
 
 
+@LONG
 def test_rdma_xclient_xserver(pair):
     a, b = pair.a, pair.b
     server, client = both(a, b, "rdma_xserver -c r", f"rdma_xclient -s {a.ip} -c r")
@@ -88,19 +93,20 @@ def test_rdma_xclient_xserver(pair):
     assert "end 0" in client
 
 
-@pytest.mark.parametrize("mode", ["-T b", "-T n", "-T a"])
+@pytest.mark.parametrize("mode", ["-T b", pytest.param("-T n", marks=LONG), pytest.param("-T a", marks=LONG)])
 def test_rstream(pair, mode):
     a, b = pair.a, pair.b
     args = f"{mode} -T v -I 5 -C 20 -S 6000"
     both(a, b, f"rstream -b {a.ip} {args}", f"rstream -s {a.ip} {args}")
 
 
+@LONG
 def test_rstream_resolve_ipv6(pair):
     a, b = pair.a, pair.b
     both(a, b, f"rstream -b {a.ip6} -T v -I 5 -C 20", f"rstream -s {a.ip6} -T r -T v -I 5 -C 20")
 
 
-@pytest.mark.parametrize("mode", ["-T b", "-T n", "-T a"])
+@pytest.mark.parametrize("mode", ["-T b", pytest.param("-T n", marks=LONG), pytest.param("-T a", marks=LONG)])
 def test_riostream(pair, mode):
     a, b = pair.a, pair.b
     args = f"{mode} -T v -I 5 -C 5 -S 6000"
@@ -125,6 +131,7 @@ def test_rspreload(pair, blob, tmp_path):
     assert digest(copy) == digest(blob)
 
 
+@LONG
 def test_rspreload_iperf3(pair):
     """iperf3 moves its data; the summary that it wants from TCP's own counters it cannot have."""
     a, b = pair.a, pair.b
@@ -135,23 +142,27 @@ def test_rspreload_iperf3(pair):
             wait_until(lambda: len(b.resources("qp")) >= before + 2, message="no QPs for control and data")
 
 
+@LONG
 @pytest.mark.parametrize("tool", ["ib_send_bw", "ib_write_bw", "ib_read_bw"])
 def test_perftest_bw(pair, tool):
     rows = perftest(pair.a, pair.b, pair.a.ip, tool, "-n 200 -s 16384")
     assert rows[-1][:2] == [16384, 200]
 
 
+@LONG
 @pytest.mark.parametrize("tool", ["ib_send_lat", "ib_write_lat", "ib_read_lat"])
 def test_perftest_lat(pair, tool):
     rows = perftest(pair.a, pair.b, pair.a.ip, tool, "-n 200")
     assert rows[-1][:2] == [2, 200]
 
 
+@LONG
 def test_perftest_bidirectional(pair):
     rows = perftest(pair.a, pair.b, pair.a.ip, "ib_write_bw", "-n 200 -s 8192 -b")
     assert rows[-1][:2] == [8192, 200]
 
 
+@LONG
 def test_perftest_events_inline_many_sizes(pair):
     """Completion events instead of polling, inline sends, all sizes up to 8 MiB."""
     perftest(pair.a, pair.b, pair.a.ip, "ib_send_lat", "-n 100 -e -I 256 -s 200")
@@ -159,6 +170,7 @@ def test_perftest_events_inline_many_sizes(pair):
     assert [r[0] for r in rows] == [2.0**i for i in range(1, 24)]
 
 
+@LONG
 def test_perftest_data_validation(pair):
     """Where the packaged perftest has the option."""
     a, b = pair.a, pair.b
@@ -167,6 +179,7 @@ def test_perftest_data_validation(pair):
     perftest(a, b, a.ip, "ib_write_bw", "-n 50 -s 8192 --data_validation")
 
 
+@LONG
 def test_perftest_srq_and_qps(pair):
     perftest(pair.a, pair.b, pair.a.ip, "ib_send_bw", "-n 100 -s 4096 --use-srq")
     perftest(pair.a, pair.b, pair.a.ip, "ib_write_bw", "-n 100 -s 4096 -q 4")

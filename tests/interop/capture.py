@@ -21,16 +21,16 @@ OPCODES = {
     6: "Send with SE and Invalidate",
     7: "Terminate",
 }
+# Dissectors that take any payload for theirs.
+GUESSES = "--disable-protocol rpcordma --disable-protocol smb_direct"
 FIELDS = (
     "iwarp_rdma.opcode",
     "iwarp_mpa.key.req",
     "iwarp_mpa.key.rep",
     "iwarp_mpa.rej_flag",
-    "iwarp_mpa.crc_check",
     "_ws.malformed",
     "_ws.expert.message",
     "frame.number",
-    "tcp.len",
 )
 
 
@@ -40,7 +40,7 @@ class Decoded:
     def __init__(self, text):
         self.opcodes, self.mpa, self.malformed, self.fpdus = collections.Counter(), set(), [], 0
         for line in text.splitlines():
-            op, req, rep, rej, crc, bad, expert, number, _ = (line.split("\t") + [""] * 9)[:9]
+            op, req, rep, rej, bad, expert, number = (line.split("\t") + [""] * 7)[:7]
             for x in filter(None, op.split(",")):
                 self.opcodes[OPCODES.get(int(x, 0), x)] += 1
                 self.fpdus += 1
@@ -48,8 +48,8 @@ class Decoded:
                 self.mpa.add("request")
             if rep:
                 self.mpa.add("reject" if "1" in rej or "True" in rej else "reply")
-            if bad or "alformed" in expert or "0" in [x.strip() for x in crc.split(",") if x]:
-                self.malformed.append((number, bad, expert, crc))
+            if bad or "alformed" in expert:
+                self.malformed.append((number, bad, expert))
 
 
 class Capture:
@@ -98,8 +98,6 @@ class Capture:
     def decode(self, limit=300):
         self.stop()
         fields = " ".join(f"-e {f}" for f in FIELDS)
-        out = run(
-            f"tshark -n -r {self.file} -Y iwarp_mpa -T fields -E separator=/t -E occurrence=a {fields} 2>/dev/null",
-            timeout=limit,
-        ).out
+        form = f"-T fields -E separator=/t -E occurrence=a {fields}"
+        out = run(f"tshark -n -r {self.file} {GUESSES} -Y iwarp_mpa {form} 2>/dev/null", timeout=limit).out
         return Decoded(out)

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import mpa_peer as mp
 import pytest
+from capture import Capture
 from ends import Puppet, Refused, join, pd_of
 from mpa_peer import A, C, Closed, Listener, M, Peer, R, S, enhanced, fpdu
 
@@ -846,3 +847,25 @@ def test_mutated_segments(lab, rounds):
             s.peer.fpdu(bytes(u))
             survives(s)
             lab.gone()
+
+
+@pytest.mark.long
+def test_decoded(lab, pair):
+    """tshark understands a hundred connections that end with a Terminate, and a rejected one."""
+    pair.offloads_off()
+    with Capture(lab.b.netdev, lab.b.name) as cap:
+        for i in range(100):
+            with lab.session(rev=2, flags=C | S, pd=enhanced(4, 4)) as s:
+                s.peer.fpdu(write(bad_key(s)) if i % 2 else read(bad_key(s)))
+                s.peer.recv_terminate()
+        lab.puppet("destroy")
+        with Peer.connect(lab.b.name, lab.a.ip, PORT) as peer:
+            peer.frame()
+            lab.puppet.request()
+            lab.puppet("reject -")
+            peer.recv_frame()
+            peer.wait_closed()
+        d = cap.decode()
+    assert not d.malformed, d.malformed[:10]
+    assert d.mpa == {"request", "reply", "reject"}
+    assert d.opcodes["Terminate"] >= 100, d.opcodes

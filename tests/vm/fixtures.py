@@ -21,6 +21,7 @@ if not os.environ.get("RURDMA_VM") and pathlib.Path("/proc/1/comm").read_text().
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "soak: repeats `rounds` times; all that make soak runs")
+    config.addinivalue_line("markers", "long: of interop and consumers what make test leaves out")
 
 
 @pytest.fixture(scope="session")
