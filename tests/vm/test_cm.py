@@ -5,7 +5,7 @@ import contextlib
 import re
 
 import pytest
-from rvm import Pair, wait_until
+from rvm import Pair, run, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -232,7 +232,7 @@ def test_private_data_longer_than_the_core_takes(cm):
 def test_tos(module):
     """RDMA_OPTION_ID_TOS is in the packets of the connection."""
     with Pair() as p:
-        with p.a.start(f"exec tcpdump -U -n -v -i {p.a.netdev} -c 40 tcp 2>&1") as dump:
+        with p.a.start(f"exec tcpdump --immediate-mode -l -n -v -i {p.a.netdev} -c 40 tcp 2>&1") as dump:
             dump.wait_for("listening on")
             with p.a.start("exec ucmatose -p 7310") as server:
                 wait_until(lambda: p.a.resources("cm_id"))
@@ -252,3 +252,26 @@ def test_rping_same_host(p):
         wait_until(lambda: p.a.resources("cm_id"))
         p.a.run(f"rping -c -a {p.a.ip} -C 10 -p 7320 -V")
         server.wait()
+
+
+SNIFF = (
+    "import socket; s = socket.create_server(('', 7330)); print('listening', flush=True); "
+    "c, _ = s.accept(); print('MPA', c.recv(20, socket.MSG_WAITALL).hex(), flush=True)"
+)
+
+
+def test_mpa_knobs():
+    """The module's parameters, as an initiator's request shows them; both ends agree each time."""
+    for params, crc, revision in (("", 0x40, 2), ("mpa_crc=0", 0, 2), ("mpa_revision=1 mpa_peer_to_peer=0", 0x40, 1)):
+        run("modprobe -r rurdma")
+        run(f"modprobe rurdma {params}")
+        with Pair() as p:
+            with p.a.start(["python3", "-c", SNIFF]) as tcp:
+                tcp.wait_for("listening")
+                p.b.run(["vtcm", "silent_client", p.a.ip, "7330", "/nosuch"], check=False)
+                frame = bytes.fromhex(tcp.wait_for(r"MPA (\w+)").group(1))
+            assert frame[:16] == b"MPA ID Req Frame"
+            assert frame[16] & 0xC0 == crc
+            assert frame[17] == revision
+            p.a.run(["vtcm", "disconnect_active", p.a.ip])
+    run("modprobe -r rurdma && modprobe rurdma")

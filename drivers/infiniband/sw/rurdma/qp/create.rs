@@ -162,6 +162,7 @@ impl Qp {
                 sent <- new_spinlock_irq!(sent, "Qp::sent"),
                 rq <- new_spinlock_irq!(rq, "Qp::rq"),
                 transport,
+                flushing <- new_mutex!((), "Qp::flushing"),
                 modifying <- new_mutex!((), "Qp::modifying"),
                 attrs <- new_mutex!(
                     Attrs {

@@ -68,6 +68,7 @@ impl Qp {
         if self.srq.is_some() {
             return;
         }
+        let _flushing = self.flushing.lock();
         let mut wr = RecvWr::empty();
         loop {
             match self.take_recv(&mut wr) {

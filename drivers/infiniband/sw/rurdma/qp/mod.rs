@@ -74,6 +74,9 @@ pub(crate) struct Qp {
     rq: SpinLockIrq<Option<RecvQueue>>,
     /// The wire's part.
     pub(crate) transport: TransportQp,
+    /// Held while the receive queue is flushed: its completions keep their order.
+    #[pin]
+    flushing: Mutex<()>,
     /// Held throughout a modification.
     #[pin]
     modifying: Mutex<()>,

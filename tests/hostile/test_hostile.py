@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Processes that write what they like into the pages they share with the module (hostile.c).
+
+The kernel log stays empty (`kernel_log` watches every test), the process gets an error completion, an
+event or a QP in ERROR, and everybody else goes on.
+"""
+
+import os
+import re
+import statistics
+import subprocess
+
+import pytest
+
+# How many mutations: the campaign of "make soak" has a million.
+MUTATIONS = int(os.environ.get("RURDMA_MUTATIONS", "20000"))
+PORT = 7480
+ERROR = 6  # IBV_QPS_ERR
+# enum ibv_wc_status, enum rurdma_vendor_err, enum ibv_event_type
+LEN_ERR, OP_ERR = 1, 2
+OPCODE, FLAGS, SGE_COUNT, INLINE, UNITS, LENGTH, FRAME = 2, 3, 4, 5, 6, 7, 9
+QP_FATAL = 1
+
+# WqeError::Truncated cannot happen to an entry that was fetched whole, and WqeError::Field is of an
+# operation (FLUSH) that no iWARP QP has: tests/host shows both.
+REASONS = {
+    "opcode-unknown": (OP_ERR, OPCODE),
+    "opcode-not-ours": (OP_ERR, OPCODE),
+    "opcode-imm": (OP_ERR, OPCODE),
+    "flags": (OP_ERR, FLAGS),
+    "sge-count": (OP_ERR, SGE_COUNT),
+    "inline-too-long": (OP_ERR, INLINE),
+    "inline-on-read": (OP_ERR, INLINE),
+    "inline-and-sges": (OP_ERR, INLINE),
+    "units-sges": (OP_ERR, UNITS),
+    "units-inline": (OP_ERR, UNITS),
+    "length": (LEN_ERR, LENGTH),
+    "frame-zero": (OP_ERR, FRAME),
+    "frame-too-long": (OP_ERR, FRAME),
+    "recv-sge-count": (OP_ERR, SGE_COUNT),
+}
+
+
+@pytest.fixture(autouse=True)
+def silence(kernel_log):
+    """Nothing a process writes makes the kernel say anything at all."""
+    yield
+    # What setting up the links says, and what happens before the first connection.
+    usual = re.compile(r"rurdma: (loading|module verif)|iwpm_register_pid|IPv6: ADDRCONF|veth|link becomes ready")
+    said = [x for x in kernel_log.poll() if not usual.search(x)]
+    assert not said, "\n".join(said)
+
+
+@pytest.fixture(scope="module")
+def server(pair):
+    with pair.a.start(f"hostile serve {pair.a.ip} {PORT}") as s:
+        s.wait_for("listening")
+        yield s
+
+
+def test_mappings(pair):
+    """Each page is mapped as it was meant, or not at all."""
+    out = pair.b.run(f"hostile maps {pair.b.ip}", check=False)
+    bad = [x for x in out.out.splitlines() if not x.startswith(("ok ", "mapping "))]
+    assert out.rc == 0 and not bad, out
+    assert "ok faults on a write" in out.out
+
+
+@pytest.fixture(scope="module")
+def refusals(pair, server):
+    """What becomes of a work request of each kind that makes no sense."""
+    out = pair.b.run(f"hostile reasons {pair.a.ip} {PORT}", timeout=150).out
+    found = {}
+    for m in re.finditer(r"reason (\S+) state (\d) status (-?\d+) vendor (\d+) wr_id (\d+) event (-?\d+)", out):
+        found[m[1]] = tuple(int(x) for x in m.groups()[1:])
+    return found
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_refused(refusals, reason):
+    """It completes with its own id and says why; the QP fails."""
+    state, status, vendor, wr_id, event = refusals[reason]
+    assert (status, vendor) == REASONS[reason], refusals[reason]
+    assert wr_id == (4711 if not reason.startswith("recv") else 0)
+    assert state == ERROR
+    assert event == QP_FATAL
+
+
+@pytest.mark.parametrize("reason", ["index", "recv-index"])
+def test_impossible_index(refusals, reason):
+    """There is no work request to complete: an event, and a QP in ERROR."""
+    state, status, _, _, event = refusals[reason]
+    assert (state, status, event) == (ERROR, -1, QP_FATAL)
+
+
+def test_sane_is_not_refused(refusals):
+    """The base of all of these is valid."""
+    state, status, _, _, event = refusals["none"]
+    assert status == -1 and state != ERROR and event == -1, refusals["none"]
+
+
+@pytest.mark.soak
+def test_mutations(pair, server):
+    """Mutated work requests, indices, doorbells, flags and arm words, with a second thread at it."""
+    seed = int(os.environ.get("RURDMA_SEED", "1"))
+    left = MUTATIONS
+    while left > 0:
+        n = min(left, 50000)
+        out = pair.b.run(f"hostile attack {pair.a.ip} {PORT} {seed} {n}", timeout=900)
+        print(f"seed {seed}: {out.out.strip()}")
+        m = re.search(r"mutations (\d+) live (\d+) connections (\d+)", out.out)
+        assert int(m[1]) >= n and int(m[2]) > 0, out
+        left -= n
+        seed += 1
+    assert server.running(), server.out
+    # Everything that the attacker had is gone.
+    assert not pair.b.resources("qp") and not pair.b.resources("mr")
+
+
+def rate_of(node, args):
+    m = re.search(r"rate (\d+)", node.run(f"hostile rate {args}").out)
+    return int(m[1])
+
+
+def test_neighbour_keeps_its_rate(pair, server):
+    """Beside an attacker a process keeps 80 % of what it has beside a harmless one as busy."""
+    to = f"{pair.a.ip} {PORT}"
+
+    def beside(mode):
+        with pair.b.start(f"hostile {mode} {to} 60") as other:
+            wait = subprocess.run(["sleep", "1"], check=True)
+            assert wait.returncode == 0 and other.running(), other.out
+            return rate_of(pair.b, f"{to} 2")
+
+    # Rounds take turns, so that what else the machine does hits both alike; it may do so unfairly.
+    for _ in range(3):
+        harmless, hostile = [], []
+        for _ in range(3):
+            harmless.append(beside("rate"))
+            hostile.append(beside("flood"))
+        ratio = statistics.median(hostile) / statistics.median(harmless)
+        print(f"beside a harmless process {harmless}, beside an attacker {hostile}: {ratio:.2f}")
+        if ratio >= 0.8:
+            return
+    pytest.fail(f"beside an attacker a process has {ratio:.2f} of its rate")

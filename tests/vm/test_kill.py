@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Endurance: ends, removals and unloads at random moments under traffic."""
+
+import contextlib
+import random
+import re
+import time
+
+import pytest
+from rvm import Pair, module_loaded, run, wait_until
+
+pytestmark = pytest.mark.soak
+
+PORT = 7500
+LOADS = {
+    "write": ("ib_write_bw -R -D 60 -F -s 65536", "ib_write_bw -R -D 60 -F -s 65536 {}"),
+    "send": ("ib_send_bw -R -D 60 -F -s 30000", "ib_send_bw -R -D 60 -F -s 30000 {}"),
+    "read": ("ib_read_bw -R -D 60 -F -s 65536", "ib_read_bw -R -D 60 -F -s 65536 {}"),
+    "rping": ("rping -s", "rping -c -a {}"),
+}
+
+
+@contextlib.contextmanager
+def traffic(p, load=None):
+    """Server in a, client in b, at a random moment of their traffic (or of their start)."""
+    server_cmd, client_cmd = LOADS[load or random.choice(list(LOADS))]
+    with p.a.start(f"exec {server_cmd}") as server:
+        wait_until(lambda: p.a.resources("cm_id") or not server.running())
+        with p.b.start("exec " + client_cmd.format(p.a.ip)) as client:
+            wait_until(lambda: p.b.resources("qp") or not client.running())
+            time.sleep(random.random() * 0.5)
+            yield server, client
+
+
+def nothing_left(*nodes):
+    for n in nodes:
+        wait_until(lambda n=n: not n.in_use(), 40, lambda n=n: f"{n.name}: left over: {n.in_use()}")
+
+
+def pinned():
+    """Pages that are pinned on the whole machine and not given back."""
+    vm = dict(re.findall(r"^(nr_foll_pin\w+) (\d+)", run("cat /proc/vmstat").out, re.M))
+    return int(vm.get("nr_foll_pin_acquired", 0)) - int(vm.get("nr_foll_pin_released", 0))
+
+
+@pytest.mark.parametrize("victim", ["client", "server"])
+def test_killed_under_traffic(pair, rounds, victim):
+    """SIGKILL of one end at a random moment: all of it is given back, the other end hears of it."""
+    before = pinned()
+    for _ in range(rounds):
+        with traffic(pair) as (server, client):
+            dead = client if victim == "client" else server
+            dead.kill()
+            dead.wait(30, check=False)
+        nothing_left(pair.a, pair.b)
+    wait_until(lambda: pinned() <= before, 10, lambda: f"{pinned() - before} pages are pinned still")
+
+
+def test_link_deleted_under_traffic(pair, rounds):
+    """`rdma link del` at either end does not wait for the processes."""
+    for i in range(min(rounds, 50)):
+        x = pair.a if i % 2 else pair.b
+        with traffic(pair):
+            x.run(f"rdma link del {x.dev}", timeout=30)
+            assert not x.links()
+        nothing_left(x.peer)
+        x.link_add(x.dev, x.netdev)
+
+
+def test_netdev_removed_under_traffic(module, rounds):
+    """The netdev goes, the link with it."""
+    for i in range(min(rounds, 50)):
+        with Pair() as p:
+            x = p.a if i % 2 else p.b
+            with traffic(p):
+                x.run(f"ip link del {x.netdev}", timeout=30)
+                # The other end of the veth is gone too.
+                wait_until(lambda p=p: not p.a.links() and not p.b.links(), 30)
+
+
+def test_namespace_deleted_under_traffic(module, rounds):
+    """Its processes die, its netdev goes; the peer is not kept."""
+    for i in range(min(rounds, 50)):
+        with Pair() as p:
+            x = p.a if i % 2 else p.b
+            with traffic(p):
+                x.__exit__()
+                wait_until(lambda x=x: not x.peer.links(), 30)
+
+
+def test_module_unloaded_under_traffic(rounds):
+    """modprobe -r does not wait for the processes."""
+    for _ in range(min(rounds, 50)):
+        with Pair() as p, traffic(p):
+            run("modprobe -r rurdma", timeout=30)
+            assert not module_loaded()
+    run("modprobe rurdma")
