@@ -647,7 +647,7 @@ fn errors_are_told() {
         (
             5,
             Work::RawWrite(STAG, BASE, 8),
-            TermError::DDP_INVALID_STAG,
+            TermError::RDMAP_ACCESS,
         ),
         (3, Work::RawRead(STAG, BASE, 8), TermError::RDMAP_ACCESS),
     ] {
