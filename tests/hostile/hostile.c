@@ -399,9 +399,9 @@ static int serve(const char *host, const char *port)
 			rdma_disconnect(c->id);
 			drop(c);
 			free(c);
-		} else if (e->event == RDMA_CM_EVENT_DEVICE_REMOVAL) {
-			return 0;
 		} else {
+			if (e->event == RDMA_CM_EVENT_DEVICE_REMOVAL)
+				return 0;
 			rdma_ack_cm_event(e);
 		}
 	}
@@ -594,21 +594,57 @@ static int reasons(const char *host, const char *port)
 		valid(&c, raw, RURDMA_OP_WRITE);
 		w->wr_id = 4711;
 		switch (k) {
-		case 1: w->opcode = 99; break;
-		case 2: w->opcode = RURDMA_OP_REG_MR; break;
-		case 3: w->opcode = RURDMA_OP_SEND_IMM; break;
-		case 4: w->flags = 0x81; break;
-		case 5: w->num_sge = 33; break;
-		case 6: w->flags |= RURDMA_SEND_INLINE; w->num_sge = 0; w->units = 9; w->inline_len = 513; break;
-		case 7: w->opcode = RURDMA_OP_READ; w->flags |= RURDMA_SEND_INLINE; w->num_sge = 0; break;
-		case 8: w->flags |= RURDMA_SEND_INLINE; w->inline_len = 8; break;
-		case 9: w->num_sge = 4; break;
-		case 10: w->flags |= RURDMA_SEND_INLINE; w->num_sge = 0; w->inline_len = 40; break;
-		case 11: s[0].length = s[1].length = 0x7fffffff; break;
-		case 12: w->units = 0; break;
-		case 13: w->units = 4; break;
+		case 1:
+			w->opcode = 99;
+			break;
+		case 2:
+			w->opcode = RURDMA_OP_REG_MR;
+			break;
+		case 3:
+			w->opcode = RURDMA_OP_SEND_IMM;
+			break;
+		case 4:
+			w->flags = 0x81;
+			break;
+		case 5:
+			w->num_sge = 33;
+			break;
+		case 6:
+			w->flags |= RURDMA_SEND_INLINE;
+			w->num_sge = 0;
+			w->units = 9;
+			w->inline_len = 513;
+			break;
+		case 7:
+			w->opcode = RURDMA_OP_READ;
+			w->flags |= RURDMA_SEND_INLINE;
+			w->num_sge = 0;
+			break;
+		case 8:
+			w->flags |= RURDMA_SEND_INLINE;
+			w->inline_len = 8;
+			break;
+		case 9:
+			w->num_sge = 4;
+			break;
+		case 10:
+			w->flags |= RURDMA_SEND_INLINE;
+			w->num_sge = 0;
+			w->inline_len = 40;
+			break;
+		case 11:
+			s[0].length = s[1].length = 0x7fffffff;
+			break;
+		case 12:
+			w->units = 0;
+			break;
+		case 13:
+			w->units = 4;
+			break;
 		case 15:
-		case 16: w->opcode = RURDMA_OP_SEND; break;
+		case 16:
+			w->opcode = RURDMA_OP_SEND;
+			break;
 		}
 		put(&c, raw, k == 6 ? 9 : 1);
 		if (k == 14)
@@ -656,25 +692,64 @@ static void mutate_send(struct conn *c)
 		w->inline_len = rnd() % 33;
 	}
 	switch (rnd() % 20) {
-	case 0: w->wr_id = v; break;
-	case 1: w->opcode = v; break;
-	case 2: w->flags = v; break;
-	case 3: w->num_sge = v; break;
-	case 4: w->units = v; break;
-	case 5: w->imm_inv = v; break;
-	case 6: w->remote_addr = v; break;
-	case 7: w->remote_addr += (int64_t)(v % 131072) - 65536; break;
-	case 8: w->rkey = v; break;
-	case 9: w->rkey ^= 1u << (v % 32); break;
-	case 10: w->inline_len = v; break;
-	case 11: s[rnd() % 2].addr = v; break;
-	case 12: s[rnd() % 2].length = v; break;
-	case 13: s[rnd() % 2].lkey = v; break;
-	case 14: s[rnd() % 2].lkey ^= 1u << (v % 32); break;
-	case 15: w->units = units = 1 + rnd() % 9; break;
-	case 16: raw[rnd() % RURDMA_WQE_UNIT] ^= 1 << (v % 8); break;
-	case 17: w->flags ^= 1 << (v % 8); break;
-	case 18: w->opcode = rnd() % 16; w->units = units = 2; break;
+	case 0:
+		w->wr_id = v;
+		break;
+	case 1:
+		w->opcode = v;
+		break;
+	case 2:
+		w->flags = v;
+		break;
+	case 3:
+		w->num_sge = v;
+		break;
+	case 4:
+		w->units = v;
+		break;
+	case 5:
+		w->imm_inv = v;
+		break;
+	case 6:
+		w->remote_addr = v;
+		break;
+	case 7:
+		w->remote_addr += (int64_t)(v % 131072) - 65536;
+		break;
+	case 8:
+		w->rkey = v;
+		break;
+	case 9:
+		w->rkey ^= 1u << (v % 32);
+		break;
+	case 10:
+		w->inline_len = v;
+		break;
+	case 11:
+		s[rnd() % 2].addr = v;
+		break;
+	case 12:
+		s[rnd() % 2].length = v;
+		break;
+	case 13:
+		s[rnd() % 2].lkey = v;
+		break;
+	case 14:
+		s[rnd() % 2].lkey ^= 1u << (v % 32);
+		break;
+	case 15:
+		w->units = units = 1 + rnd() % 9;
+		break;
+	case 16:
+		raw[rnd() % RURDMA_WQE_UNIT] ^= 1 << (v % 8);
+		break;
+	case 17:
+		w->flags ^= 1 << (v % 8);
+		break;
+	case 18:
+		w->opcode = rnd() % 16;
+		w->units = units = 2;
+		break;
 	default:
 		for (i = 0; i < sizeof(raw); i++)
 			raw[i] = rnd();
@@ -690,12 +765,23 @@ static void mutate_recv(struct conn *c)
 	struct rurdma_sge *s = (void *)(r + 1);
 
 	switch (rnd() % 6) {
-	case 0: r->num_sge = nasty(); break;
-	case 1: s[rnd() % 3].addr = nasty(); break;
-	case 2: s[rnd() % 3].length = nasty(); break;
-	case 3: s[rnd() % 3].lkey = nasty(); break;
-	case 4: r->wr_id = nasty(); break;
-	default: r->reserved = nasty();
+	case 0:
+		r->num_sge = nasty();
+		break;
+	case 1:
+		s[rnd() % 3].addr = nasty();
+		break;
+	case 2:
+		s[rnd() % 3].length = nasty();
+		break;
+	case 3:
+		s[rnd() % 3].lkey = nasty();
+		break;
+	case 4:
+		r->wr_id = nasty();
+		break;
+	default:
+		r->reserved = nasty();
 	}
 	if (rnd() % 2)
 		__atomic_store_n(&c->rq->producer, ++c->rtail, __ATOMIC_RELEASE);
@@ -711,12 +797,24 @@ static void mutate_words(struct conn *c)
 	uint32_t *word, was, is;
 
 	switch (rnd() % 8) {
-	case 0: r->arm = nasty(); break;
-	case 1: c->ring->arm = rnd() % 4; break;
-	case 2: r->consumer = nasty(); break;
-	case 3: r->flags = nasty(); break;
-	case 4: words[rnd() % (doorbells_len / 8)] = nasty(); break;
-	case 5: words[rnd() % (RURDMA_DB_SUMMARY_WORDS + 2)] = nasty(); break;
+	case 0:
+		r->arm = nasty();
+		break;
+	case 1:
+		c->ring->arm = rnd() % 4;
+		break;
+	case 2:
+		r->consumer = nasty();
+		break;
+	case 3:
+		r->flags = nasty();
+		break;
+	case 4:
+		words[rnd() % (doorbells_len / 8)] = nasty();
+		break;
+	case 5:
+		words[rnd() % (RURDMA_DB_SUMMARY_WORDS + 2)] = nasty();
+		break;
 	case 6:
 		word = (uint32_t *)r + rnd() % (len[which] / 4);
 		if (word == &c->ring->producer)
