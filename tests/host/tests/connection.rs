@@ -644,11 +644,7 @@ fn errors_are_told() {
     }
     // Access rights.
     for (rights, work, error) in [
-        (
-            5,
-            Work::RawWrite(STAG, BASE, 8),
-            TermError::RDMAP_ACCESS,
-        ),
+        (5, Work::RawWrite(STAG, BASE, 8), TermError::RDMAP_ACCESS),
         (3, Work::RawRead(STAG, BASE, 8), TermError::RDMAP_ACCESS),
     ] {
         let mut a = Endpoint::new(true, WISHES, 1460, vec![work], 1);
