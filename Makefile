@@ -51,12 +51,12 @@ test: deps ## lint, host and VM tiers; ends with "N passed, N failed, N skipped"
 	@$S/test lint host vm
 lint: deps ## rustfmt, clippy, where unsafe may stand, checkpatch, shellcheck, ruff, ...
 	@$S/test lint
-host: deps ## the protocol core under cargo test
+host: deps ## protocol core under cargo test, rings under loom, provider against a stand-in
 	@$S/test host
 vm-test: deps ## the tests that need the module, in the VM
 	@$S/test vm
 
-.PHONY: pyverbs interop consumers bench soak
+.PHONY: pyverbs interop consumers bench soak fuzz
 pyverbs: deps ## the packaged pyverbs suite, compared with tests/pyverbs/DEV.expected (DEV=iwarp)
 	@$S/test pyverbs
 interop: deps ## rurdma against siw, both ways
@@ -67,6 +67,8 @@ bench: deps ## rurdma beside siw and TCP in one run: ratios, build/bench/results
 	@$S/bench
 soak: deps ## kills, removals and unloads under traffic, ROUNDS=200 times
 	@$S/test soak
+fuzz: deps ## libFuzzer over each parser, FUZZ_SECONDS=3400 in all
+	@$S/test fuzz
 
 .PHONY: shell demo kunit debug-test
 shell: all ## a shell in the VM, module loaded and links up

@@ -56,6 +56,11 @@ void rurdma_flush_workqueue(struct workqueue_struct *wq)
 	flush_workqueue(wq);
 }
 
+bool rurdma_in_process_context(void)
+{
+	return !in_interrupt() && !irqs_disabled();
+}
+
 struct mm_struct *rurdma_account_pages(unsigned long pages)
 {
 	struct mm_struct *mm = current->mm;

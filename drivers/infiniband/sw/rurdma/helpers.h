@@ -29,6 +29,7 @@ struct workqueue_struct *rurdma_alloc_workqueue(const char *name);
 void rurdma_flush_workqueue(struct workqueue_struct *wq);
 
 /* Locked-memory account of the calling process; NULL: over its limit. */
+bool rurdma_in_process_context(void);
 struct mm_struct *rurdma_account_pages(unsigned long pages);
 void rurdma_unaccount_pages(struct mm_struct *mm, unsigned long pages);
 

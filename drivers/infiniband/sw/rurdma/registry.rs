@@ -10,6 +10,7 @@
 use crate::device::Device;
 use crate::kapi::net::netdev::NetDevice;
 use crate::kapi::net::notifier::{NetdevEvent, NetdevNotify};
+use crate::kapi::rdma::account;
 use crate::kapi::rdma::attr::Event;
 use crate::kapi::slot::Slot;
 use crate::kapi::task::WorkQueue;
@@ -31,13 +32,15 @@ pub(crate) struct Registry {
 /// Makes the registry: at the module's init.
 pub(crate) fn init() -> Result {
     let wq = Arc::new(WorkQueue::new_reclaim(c"rurdma")?, GFP_KERNEL)?;
+    let late = wq.clone();
     REGISTRY.set(Arc::pin_init(
         pin_init!(Registry {
             wq,
             links <- new_mutex!(KVec::new(), "Registry::links"),
         }),
         GFP_KERNEL,
-    )?)
+    )?)?;
+    account::LATE.set(late)
 }
 
 /// The workqueue of all links.
@@ -54,6 +57,7 @@ pub(crate) fn flush() {
 
 /// Drops the registry: at the module's exit, when there are no links any more.
 pub(crate) fn exit() {
+    drop(account::LATE.take());
     drop(REGISTRY.take());
 }
 

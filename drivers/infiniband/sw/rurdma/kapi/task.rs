@@ -54,3 +54,9 @@ pub(crate) fn cpu_count() -> i32 {
     // SAFETY: Pure function.
     unsafe { bindings::rurdma_cpu_count() }
 }
+
+/// Whether locks may be taken here that softirq must not take.
+pub(crate) fn in_process_context() -> bool {
+    // SAFETY: Pure function of the present CPU.
+    unsafe { bindings::rurdma_in_process_context() }
+}

@@ -3,6 +3,7 @@
 //! Memory that the kernel and a process share: rings and doorbells.
 
 use crate::bindings;
+use crate::kapi::rdma::account::Charge;
 use crate::kapi::rdma::udata::Udata;
 use core::ptr::NonNull;
 use kernel::alloc::flags::GFP_KERNEL;
@@ -17,11 +18,11 @@ use kernel::sync::Arc;
 ///
 /// # Invariants
 ///
-/// `base` is the start of `len` bytes from `vmalloc_user()`; `mm` is null or holds the account.
+/// `base` is the start of `len` bytes from `vmalloc_user()`.
 pub(crate) struct Area {
     base: NonNull<u8>,
     len: usize,
-    mm: *mut bindings::mm_struct,
+    _charge: Option<Charge>,
 }
 
 // SAFETY: The area is plain memory, accessed by raw pointers under its users' own rules.
@@ -33,23 +34,19 @@ impl Area {
     /// Allocates at least `len` bytes; a process's are accounted to it. Process context.
     pub(crate) fn new(len: usize, user: bool) -> Result<Arc<Self>> {
         let len = len.checked_next_multiple_of(PAGE_SIZE).ok_or(ENOMEM)?;
-        let mut mm = core::ptr::null_mut();
-        if user {
-            // SAFETY: A process asks, so `current` has an mm.
-            mm = unsafe { bindings::rurdma_account_pages(len / PAGE_SIZE) };
-            if mm.is_null() {
-                return Err(ENOMEM);
-            }
-        }
-        // SAFETY: May be called from process context.
-        let Some(base) = NonNull::new(unsafe { bindings::vmalloc_user_noprof(len) }.cast()) else {
-            if !mm.is_null() {
-                // SAFETY: As accounted above.
-                unsafe { bindings::rurdma_unaccount_pages(mm, len / PAGE_SIZE) };
-            }
-            return Err(ENOMEM);
+        let charge = if user {
+            Some(Charge::new(len / PAGE_SIZE)?)
+        } else {
+            None
         };
-        Ok(Arc::new(Self { base, len, mm }, GFP_KERNEL)?)
+        // SAFETY: May be called from process context.
+        let base = NonNull::new(unsafe { bindings::vmalloc_user_noprof(len) }.cast());
+        let area = Self {
+            base: base.ok_or(ENOMEM)?,
+            len,
+            _charge: charge,
+        };
+        Ok(Arc::new(area, GFP_KERNEL)?)
     }
 
     /// Start of the area, page-aligned.
@@ -68,10 +65,6 @@ impl Drop for Area {
         // SAFETY: By the type invariant; `vfree()` defers itself in softirq. Pages that a process
         // still maps live on by the mapping's own references.
         unsafe { bindings::vfree(self.base.as_ptr().cast()) };
-        if !self.mm.is_null() {
-            // SAFETY: By the type invariant.
-            unsafe { bindings::rurdma_unaccount_pages(self.mm, self.len / PAGE_SIZE) };
-        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! [`ops::Driver`] is what a driver implements; the files here turn the core's callbacks into calls
 //! of it, one file for each verbs object.
 
+pub(crate) mod account;
 pub(crate) mod attr;
 pub(crate) mod cq;
 pub(crate) mod device;
