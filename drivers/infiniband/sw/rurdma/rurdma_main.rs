@@ -2,8 +2,8 @@
 
 //! rurdma: RDMA for every network card, as one kernel module.
 //!
-//! An iWARP (RDMAP/DDP/MPA over TCP) and a RoCEv2 (IB transport over UDP) device driver for the
-//! kernel's RDMA subsystem. See Documentation/infiniband/rurdma.rst.
+//! An iWARP (RDMAP/DDP/MPA over TCP) device driver for the kernel's RDMA subsystem, laid out for
+//! RoCEv2 as its second transport. See Documentation/infiniband/rurdma.rst.
 //!
 //! `proto/` is the protocol without any I/O, `kapi/` the kernel in safe Rust, the files beside this
 //! one are the verbs objects, `transport/` ties protocol and kernel together.
