@@ -29,7 +29,7 @@ help: ## this list
 	@echo '           K=PATTERN  only tests whose name matches      V=1  show all output'
 
 .PHONY: deps
-deps: ## says what the host lacks and installs it (debootstrap, qemu)
+deps: ## says what the host lacks and installs it (debootstrap)
 	@$S/deps
 
 .PHONY: rootfs kernel

@@ -107,7 +107,8 @@ export TOP CACHE OUT JOBS ROOTFS
 
 # in_root [-w] [-b HOST:GUEST]... CMD...: runs CMD in the root file system, in
 # its own mount and pid namespace. Without -w the root is read-only, so that
-# any number of these (and of VMs) can run side by side.
+# any number of these (and of VMs) can run side by side. IN_ROOT_LIMIT=SECONDS
+# ends it, and all it started, after that time (code 137).
 in_root() {
 	local ro=1
 	local -a binds=()
@@ -125,7 +126,12 @@ in_root() {
 	need_root
 	[ -d "$ROOTFS/usr" ] || die "no root file system yet: run 'make rootfs'"
 	mkdir -p "$OUT"
-	RO=$ro unshare -m -p -f --kill-child "$TOP/scripts/enter" "${#binds[@]}" "${binds[@]}" "$@"
+	RO=$ro timeout --foreground -s KILL "${IN_ROOT_LIMIT:-0}" unshare -m -p -f --kill-child "$TOP/scripts/enter" "${#binds[@]}" "${binds[@]}" "$@"
+}
+
+# What a kernel tree is made by, beside the kernel: the recipe, and the compilers.
+kernel_recipe() {
+	key "$TOP/scripts/kernel-prepare" "$ROOTFS/.toolchain"
 }
 
 # kernel_env stock|custom|debug: sets KREL (release), KTOP (directory in the
@@ -134,7 +140,7 @@ in_root() {
 kernel_env() {
 	local ptr name=$1
 	case $name in
-	stock) ptr=$CACHE/kernel-${KERNEL:-$KERNEL_SERIES}.current ;;
+	stock) ptr=$CACHE/kernel-${KERNEL:-$KERNEL_SERIES}-$(kernel_recipe).current ;;
 	custom | debug) ptr=$CACHE/kernel-$name.current ;;
 	*) die "VM=$name: there are stock, custom and debug" ;;
 	esac
