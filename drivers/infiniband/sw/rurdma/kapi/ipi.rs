@@ -114,9 +114,11 @@ unsafe extern "C" fn run<T: OnCpu>(info: *mut c_void) {
     // between the two calls.
     unsafe { bindings::rurdma_lockdep_threadable_enter() };
     this.inner.run();
+    // Wakes who waits, so it belongs inside.
+    this.sent.leave();
+    drop(this);
     // SAFETY: As above.
     unsafe { bindings::rurdma_lockdep_threadable_exit() };
-    this.sent.leave();
     // Who waited may unload the module now. That synchronises with RCU first, and we are a reader
     // until we have returned, as interrupts are off.
 }
