@@ -161,6 +161,31 @@ def test_nvme_data(exported, kernel_log, tmp_path):
     wait_until(lambda: in_use() == idle, message=lambda: f"left over:\n{in_use()}\nbefore:\n{idle}")
 
 
+def test_nvme_vectors(exported):
+    """The completion events of a kernel user's CQs, too, come on the CPUs of their vectors."""
+    events = TRACING / "events/rdma_core"
+    if not events.exists():
+        pytest.skip("this kernel has no trace events")
+    (TRACING / "trace").write_text("")
+    try:
+        for e in ("cq_alloc", "cq_schedule"):
+            (events / e / "enable").write_text("1")
+        disk = connect("-i", "2")
+        for cpu in range(2):
+            run(f"taskset -c {cpu} dd if=/dev/zero of={disk} bs=16k count=100 oflag=direct status=none")
+        run(f"nvme disconnect -n {NQN}")
+    finally:
+        for e in ("cq_alloc", "cq_schedule"):
+            (events / e / "enable").write_text("0")
+    trace = (TRACING / "trace").read_text()
+    vectors = dict(re.findall(r"cq_alloc: cq\.id=(\d+) .*comp_vector=(\d+)", trace))
+    raised = re.findall(r"\[(\d+)\].* cq_schedule: cq\.id=(\d+)", trace)
+    raised = [(int(vectors[cq]), int(cpu)) for cpu, cq in raised if cq in vectors]
+    # Queues of both vectors were at work.
+    assert {v for v, _ in raised} == {0, 1}, trace[-3000:]
+    assert all(v == cpu for v, cpu in raised), [x for x in raised if x[0] != x[1]]
+
+
 def test_nvme_reconnect(exported):
     """Controllers that come and go, without traffic in between."""
     idle = in_use()

@@ -6,7 +6,10 @@ the bytes go over a wire is for test_traffic.py.
 """
 
 import contextlib
+import itertools
+import os
 import pathlib
+import re
 import shlex
 
 import pytest
@@ -88,6 +91,11 @@ def test_memlock_rings(vt):
     vt("memlock_rings")
 
 
+def test_memlock_srq_resize(vt):
+    """So is the ring of an SRQ that is resized; too much is ENOMEM, and leaves what there was."""
+    vt("memlock_srq_resize")
+
+
 def test_mr_huge_pages(vt):
     """A region of huge pages."""
     pool = pathlib.Path("/proc/sys/vm/nr_hugepages")
@@ -151,6 +159,60 @@ def test_cq_sizes(vt):
 def test_cq_bad_vector(vt):
     """A completion vector that does not exist is EINVAL."""
     vt("cq_bad_vector")
+
+
+TRACING = pathlib.Path("/sys/kernel/tracing")
+
+
+@pytest.fixture
+def event_cpus():
+    """Tells on which CPU each completion event of a process was raised since the last time."""
+    if not (TRACING / "kprobe_events").exists():
+        pytest.skip("this kernel has no kprobe events (CONFIG_KPROBE_EVENTS)")
+    run("modprobe ib_uverbs")
+    run(f"echo 'p:vt_comp ib_uverbs_comp_handler' >>{TRACING}/kprobe_events")
+    enable = TRACING / "events/kprobes/vt_comp/enable"
+    enable.write_text("1")
+
+    def read():
+        lines = (TRACING / "trace").read_text().splitlines()
+        (TRACING / "trace").write_text("")
+        return [int(m[1]) for line in lines if (m := re.search(r"\[(\d+)\].* vt_comp:", line))]
+
+    read()
+    yield read
+    enable.write_text("0")
+    run(f"echo '-:vt_comp' >>{TRACING}/kprobe_events")
+
+
+def test_cq_vector(vt, event_cpus):
+    """The event of a CQ with vector v is raised on CPU v, wherever the completion comes from."""
+    cpus = os.cpu_count()
+    assert cpus > 1
+    for cpu, vector in itertools.product(range(cpus), repeat=2):
+        vt("cq_vector_events", str(cpu), str(vector), "50")
+        assert event_cpus() == [vector] * 50, f"work on CPU {cpu}, vector {vector}"
+
+
+def test_cq_vector_offline(vt, event_cpus):
+    """With that CPU offline it is raised all the same."""
+    last = os.cpu_count() - 1
+    online = pathlib.Path(f"/sys/devices/system/cpu/cpu{last}/online")
+    online.write_text("0")
+    try:
+        vt("cq_vector_events", "0", str(last), "20")
+        got = event_cpus()
+        assert len(got) == 20
+        assert last not in got
+    finally:
+        online.write_text("1")
+    vt("cq_vector_events", "0", str(last), "20")
+    assert event_cpus() == [last] * 20
+
+
+def test_cq_vector_destroy(vt):
+    """CQs are destroyed while their events are on the way to another CPU."""
+    vt("cq_vector_destroy")
 
 
 def test_cq_in_use(vt):
@@ -350,6 +412,43 @@ def test_srq_limit_event(vt):
 def test_srq_full(vt):
     """ENOMEM."""
     vt("srq_full")
+
+
+def test_srq_resize_grow(vt):
+    """More requests fit afterwards; memory follows, up and down."""
+    vt("srq_resize_grow")
+
+
+def test_srq_resize_shrink(vt):
+    """Fewer fit."""
+    vt("srq_resize_shrink")
+
+
+def test_srq_resize_outstanding(vt):
+    """What is outstanding keeps its order, ids and memory through any resize."""
+    vt("srq_resize_outstanding")
+
+
+def test_srq_resize_errors(vt):
+    """EINVAL: more outstanding, a limit above it, 0, above max_srq_wr. Nothing changes then."""
+    vt("srq_resize_errors")
+
+
+def test_srq_resize_bad_request(vt):
+    """Requests that no provider of ours writes: an error, and nothing changes or stays behind."""
+    vt("srq_resize_bad_request")
+
+
+def test_srq_resize_under_traffic(node, rounds):
+    """Resizes without a pause while the other namespace sends: nothing is lost, doubled or swapped."""
+    a, b, n = node, node.peer, "200000" if rounds > 20 else "20000"
+    with a.start(["vtverbs", "srq_resize_traffic", a.ip, n]) as server:
+        port = server.wait_for(r"port (\d+)")[1]
+        client = b.run(["vtverbs", "srq_resize_traffic", a.ip, n, port], check=False)
+        assert client.rc == 0, f"{client.out}\nserver:\n{server.out}"
+        resizes = int(re.search(r"(\d+) resizes", server.wait().out)[1])
+    assert resizes > 50
+    wait_until(lambda: not a.in_use() and not b.in_use(), 10, lambda: f"left over: {a.in_use()} {b.in_use()}")
 
 
 def test_srq_last_wqe_event(vt):

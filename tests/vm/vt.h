@@ -112,6 +112,7 @@ struct opt {
 	/* 0: the default. */
 	uint32_t swr, rwr, ssge, rsge, inl, cqe, depth;
 	bool sig_all;
+	int vector;
 	/* Only of the server. */
 	struct ibv_srq *srq;
 	struct ibv_pd *server_pd;
@@ -207,9 +208,9 @@ static inline void make_qp(struct end *e, const struct opt *o, bool server)
 	CHECK(e->pd);
 	e->cc = ibv_create_comp_channel(ctx);
 	CHECK(e->cc);
-	e->scq = ibv_create_cq(ctx, cqe, NULL, e->cc, 0);
+	e->scq = ibv_create_cq(ctx, cqe, NULL, e->cc, o->vector);
 	CHECK(e->scq);
-	e->rcq = ibv_create_cq(ctx, cqe, NULL, e->cc, 0);
+	e->rcq = ibv_create_cq(ctx, cqe, NULL, e->cc, o->vector);
 	CHECK(e->rcq);
 	init.send_cq = e->scq;
 	init.recv_cq = e->rcq;

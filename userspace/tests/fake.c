@@ -22,7 +22,7 @@ struct rurdma_db_status *fake_status;
 unsigned int fake_kicks;
 unsigned int fake_post_sends;
 uint64_t fake_caps = RURDMA_CAP_KICK_METHOD | RURDMA_CAP_ATOMIC_IMM |
-		     RURDMA_CAP_TIMESTAMP;
+		     RURDMA_CAP_TIMESTAMP | RURDMA_CAP_SRQ_RESIZE;
 uint64_t fake_device_caps = 7ULL << 38;
 int fake_kick_error;
 const struct verbs_context_ops *fake_ops;
@@ -32,6 +32,7 @@ uint32_t fake_max_sge = 4;
 uint32_t fake_max_inline = 128;
 uint32_t fake_start_index;
 uint64_t fake_cq_wc_flags;
+uint64_t fake_srq_resize_skew;
 void (*fake_on_kick)(void);
 
 static uint8_t *mem;
@@ -96,6 +97,11 @@ struct fake_qp *fake_qp_of(struct ibv_qp *qp)
 struct fake_cq *fake_cq_of(struct ibv_cq *cq)
 {
 	return &cqs[cq->handle];
+}
+
+struct fake_ring *fake_srq_of(struct ibv_srq *srq)
+{
+	return &srqs[srq->handle];
 }
 
 /* The module's side of the rings. */
@@ -329,6 +335,7 @@ int ibv_cmd_get_context(struct verbs_context *ctx, struct ibv_get_context *cmd,
 		.status_len = PAGE,
 		.db_len = PAGE,
 		.db_slots = SLOTS,
+		.max_recv_wr = FAKE_MAX_RECV_WR,
 	};
 	return 0;
 }
@@ -551,9 +558,45 @@ int ibv_cmd_create_srq(struct ibv_pd *pd, struct ibv_srq *srq,
 	return 0;
 }
 
+/* By the contract: the indices run on, what is outstanding is in the new ring. */
 int ibv_cmd_modify_srq(struct ibv_srq *srq, struct ibv_srq_attr *attr, int mask,
 		       struct ibv_modify_srq *cmd, size_t cmd_size)
 {
+	struct rurdma_modify_srq_req *req = (void *)(cmd + 1);
+	struct fake_ring *r = &srqs[srq->handle];
+	struct rurdma_modify_srq_resp *out;
+	struct fake_ring new;
+	uint32_t i, c, p;
+
+	if (!(mask & IBV_SRQ_MAX_WR))
+		return cmd_size == sizeof(*cmd) ? 0 : EOPNOTSUPP;
+	if (cmd_size != sizeof(*cmd) + sizeof(*req))
+		return EOPNOTSUPP;
+
+	out = (void *)(uintptr_t)req->resp;
+	c = r->hdr->consumer;
+	p = r->hdr->producer;
+	if (attr->max_wr > FAKE_MAX_RECV_WR || p - c > attr->max_wr)
+		return EINVAL;
+	if (pow2(attr->max_wr) == r->n) {
+		*out = (struct rurdma_modify_srq_resp){ .depth = r->n,
+							.max_wr = r->n };
+		return 0;
+	}
+	new = new_ring(pow2(attr->max_wr), r->stride);
+	for (i = c; i != p; i++)
+		memcpy(new.entries + (size_t)(i % new.n) * r->stride,
+		       r->entries + (size_t)(i % r->n) * r->stride, r->stride);
+	new.hdr->producer = p;
+	new.hdr->consumer = c;
+	memset(r->entries, 0xee, (size_t)r->n * r->stride);
+	*r = new;
+	*out = (struct rurdma_modify_srq_resp){
+		.ring_off = new.off + fake_srq_resize_skew,
+		.ring_len = new.len,
+		.depth = new.n,
+		.max_wr = new.n,
+	};
 	return 0;
 }
 

@@ -50,6 +50,7 @@ struct fake_wr {
 };
 
 #define FAKE_QPS 64
+#define FAKE_MAX_RECV_WR 1024
 
 extern struct fake_qp fake_qps[FAKE_QPS];
 extern struct rurdma_db_status *fake_status;
@@ -67,11 +68,14 @@ extern uint32_t fake_max_inline;
 extern uint32_t fake_start_index;
 /* What the last extended CQ was asked for. */
 extern uint64_t fake_cq_wc_flags;
+/* Added to the offset of a resized SRQ's ring, so that it cannot be mapped. */
+extern uint64_t fake_srq_resize_skew;
 /* Run by a kick, on the caller's thread. */
 extern void (*fake_on_kick)(void);
 
 struct fake_qp *fake_qp_of(struct ibv_qp *qp);
 struct fake_cq *fake_cq_of(struct ibv_cq *cq);
+struct fake_ring *fake_srq_of(struct ibv_srq *srq);
 
 /* Take the doorbells; calls `work` for each QP that rang. */
 unsigned int fake_take_doorbells(void (*work)(struct fake_qp *qp));

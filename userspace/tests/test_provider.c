@@ -937,13 +937,10 @@ static void test_srq(void)
 					      .next = i < 7 ? &wr[i + 1] : NULL };
 	check(fake_ops->post_srq_recv(srq, wr, &bad) == ENOMEM &&
 	      bad == &wr[6]);
+	/* The ring has room for this, so it stays. */
 	check(!fake_ops->modify_srq(srq, &change, IBV_SRQ_MAX_WR));
 	check(!fake_ops->post_srq_recv(srq, &wr[6], &bad));
 	check(fake_ops->post_srq_recv(srq, &wr[7], &bad) == ENOMEM);
-	change.max_wr = 7;
-	check(fake_ops->modify_srq(srq, &change, IBV_SRQ_MAX_WR) == EINVAL);
-	change.max_wr = 9;
-	check(fake_ops->modify_srq(srq, &change, IBV_SRQ_MAX_WR) == EINVAL);
 
 	qattr.srq = srq;
 	qattr.send_cq = qattr.recv_cq = new_cq(4);
@@ -953,6 +950,70 @@ static void test_srq(void)
 	check(fake_ops->post_recv(qp, wr, &bad) == EINVAL);
 	check(!fake_ops->destroy_qp(qp));
 	check(!fake_ops->destroy_srq(srq));
+}
+
+static int post_srq(struct ibv_srq *srq, uint64_t id)
+{
+	struct ibv_sge sge = { id, 16, 7 };
+	struct ibv_recv_wr wr = { .wr_id = id, .sg_list = &sge, .num_sge = 1 };
+	struct ibv_recv_wr *bad;
+
+	return fake_ops->post_srq_recv(srq, &wr, &bad);
+}
+
+static void test_srq_resize(void)
+{
+	static const uint32_t sizes[] = { 16, 5, 64, 1024, 8, 7, 4 };
+	struct ibv_srq_init_attr attr = { .attr = { .max_wr = 4, .max_sge = 4 } };
+	struct ibv_srq_attr change = {};
+	struct rurdma_recv_wqe wqe;
+	struct rurdma_sge sge[32];
+	uint64_t posted = 0, taken = 0;
+	struct ibv_srq *srq;
+	uint32_t consumer;
+	unsigned int i;
+
+	fake_start_index = -3u;
+	srq = fake_ops->create_srq(pd, &attr);
+	check(srq);
+	consumer = fake_start_index;
+	for (i = 0; i < 4; i++)
+		check(!post_srq(srq, posted++));
+	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
+		/* Four are outstanding. */
+		change.max_wr = 3;
+		check(fake_ops->modify_srq(srq, &change, IBV_SRQ_MAX_WR) == EINVAL);
+		change.max_wr = sizes[i];
+		check(!fake_ops->modify_srq(srq, &change, IBV_SRQ_MAX_WR));
+		while (!post_srq(srq, posted))
+			posted++;
+		check(posted - taken >= sizes[i]);
+		while (posted - taken > 4) {
+			check(fake_next_recv(fake_srq_of(srq), &consumer, &wqe, sge));
+			check(wqe.wr_id == taken && sge[0].addr == taken);
+			taken++;
+		}
+	}
+	/* The limit alone is the plain command. */
+	check(!fake_ops->modify_srq(srq, &change, IBV_SRQ_LIMIT));
+	change.max_wr = 0;
+	check(fake_ops->modify_srq(srq, &change, IBV_SRQ_MAX_WR) == EINVAL);
+	change.max_wr = FAKE_MAX_RECV_WR + 1;
+	check(fake_ops->modify_srq(srq, &change, IBV_SRQ_MAX_WR) == EINVAL);
+	/* A module of before. */
+	to_rctx(ctx)->caps &= ~RURDMA_CAP_SRQ_RESIZE;
+	change.max_wr = 4;
+	check(fake_ops->modify_srq(srq, &change, IBV_SRQ_MAX_WR) == EOPNOTSUPP);
+	to_rctx(ctx)->caps |= RURDMA_CAP_SRQ_RESIZE;
+	/* The new ring cannot be mapped: nothing is posted into the void. */
+	fake_srq_resize_skew = 1;
+	change.max_wr = 32;
+	check(fake_ops->modify_srq(srq, &change, IBV_SRQ_MAX_WR) == EINVAL);
+	fake_srq_resize_skew = 0;
+	check(post_srq(srq, 0) == EIO);
+	check(fake_ops->modify_srq(srq, &change, IBV_SRQ_MAX_WR) == EIO);
+	check(!fake_ops->destroy_srq(srq));
+	fake_start_index = 0;
 }
 
 /*
@@ -1133,6 +1194,7 @@ int main(int argc, char **argv)
 		{ "arm", test_arm },
 		{ "resize", test_resize },
 		{ "srq", test_srq },
+		{ "srq_resize", test_srq_resize },
 		{ "wakeups", test_wakeups },
 		{ "iwarp", test_iwarp },
 	};

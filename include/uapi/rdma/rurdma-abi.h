@@ -32,6 +32,8 @@ enum rurdma_caps {
 	RURDMA_CAP_ATOMIC_IMM		= 1U << 1,
 	/* CQEs carry a completion timestamp (ns, CLOCK_MONOTONIC_RAW). */
 	RURDMA_CAP_TIMESTAMP		= 1U << 2,
+	/* MODIFY_SRQ takes struct rurdma_modify_srq_req: SRQs can be resized. */
+	RURDMA_CAP_SRQ_RESIZE		= 1U << 3,
 };
 
 /* Sizes that are part of the contract. */
@@ -316,6 +318,27 @@ struct rurdma_create_srq_resp {
 	__u32 max_sge;
 	__u32 srqn;
 	__u32 reserved;
+};
+
+/*
+ * Follows struct ib_uverbs_modify_srq with IB_SRQ_MAX_WR. The command has no
+ * response of its own, so the request says where the module's goes; it is
+ * written before the queue changes, and means something only if the command
+ * succeeds.
+ *
+ * The user posts nothing between the command's beginning and its return. The
+ * indices run on in the new ring; requests that were outstanding are in it. On
+ * failure the queue is as it was.
+ */
+struct rurdma_modify_srq_req {
+	__aligned_u64 resp;		/* address of a struct rurdma_modify_srq_resp */
+};
+
+struct rurdma_modify_srq_resp {
+	__aligned_u64 ring_off;
+	__aligned_u64 ring_len;		/* 0: the ring is the one before */
+	__u32 depth;			/* a power of two */
+	__u32 max_wr;			/* what is granted, at least what was asked */
 };
 
 struct rurdma_create_ah_resp {

@@ -16,17 +16,20 @@
 #include "rurdma.h"
 
 #define RURDMA_CAPS_KNOWN                                                      \
-	(RURDMA_CAP_KICK_METHOD | RURDMA_CAP_ATOMIC_IMM | RURDMA_CAP_TIMESTAMP)
+	(RURDMA_CAP_KICK_METHOD | RURDMA_CAP_ATOMIC_IMM |                      \
+	 RURDMA_CAP_TIMESTAMP | RURDMA_CAP_SRQ_RESIZE)
 
 static const struct verbs_match_ent match_table[] = {
 	VERBS_DRIVER_ID(RURDMA_DRIVER_ID),
 	{},
 };
 
-int rurdma_map_ring(struct rurdma_context *ctx, struct rurdma_ring *ring,
-		    uint64_t off, uint64_t len, uint32_t entries,
-		    uint32_t stride)
+/* `place` is NULL, or addresses of this length that are ours to map over. */
+int rurdma_map_ring_at(struct rurdma_context *ctx, struct rurdma_ring *ring,
+		       void *place, uint64_t off, uint64_t len,
+		       uint32_t entries, uint32_t stride)
 {
+	int flags = MAP_SHARED | (place ? MAP_FIXED : 0);
 	void *map;
 
 	if (!rurdma_ring_sane(len, entries, stride)) {
@@ -36,13 +39,20 @@ int rurdma_map_ring(struct rurdma_context *ctx, struct rurdma_ring *ring,
 		return EPROTO;
 	}
 
-	map = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED,
+	map = mmap(place, len, PROT_READ | PROT_WRITE, flags,
 		   ctx->vctx.context.cmd_fd, off);
 	if (map == MAP_FAILED)
 		return errno;
 
 	rurdma_ring_init(ring, map, len, entries, stride);
 	return 0;
+}
+
+int rurdma_map_ring(struct rurdma_context *ctx, struct rurdma_ring *ring,
+		    uint64_t off, uint64_t len, uint32_t entries,
+		    uint32_t stride)
+{
+	return rurdma_map_ring_at(ctx, ring, NULL, off, len, entries, stride);
 }
 
 void rurdma_unmap_ring(struct rurdma_ring *ring)
@@ -220,6 +230,7 @@ static int rurdma_set_up_context(struct rurdma_context *ctx,
 
 	rurdma_doorbell_init(&ctx->db, ctx->status_map, ctx->db_map);
 	ctx->db_slots = resp->db_slots;
+	ctx->max_recv_wr = resp->max_recv_wr;
 	ctx->caps = resp->caps & RURDMA_CAPS_KNOWN;
 	ctx->kick = (struct ib_uverbs_ioctl_hdr){
 		.length = sizeof(ctx->kick),

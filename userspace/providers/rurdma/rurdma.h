@@ -32,6 +32,7 @@ struct rurdma_context {
 	size_t db_len;
 	uint64_t caps;			/* enum rurdma_caps, in force */
 	uint32_t db_slots;
+	uint32_t max_recv_wr;
 	uint64_t device_caps;		/* device_cap_flags_ex */
 	uint32_t max_sge_rd;
 	bool iwarp;
@@ -83,6 +84,7 @@ struct rurdma_rq {
 struct rurdma_srq {
 	struct verbs_srq vsrq;
 	struct rurdma_rq rq;
+	bool broken;			/* lost its ring in a resize */
 };
 
 /* The send side of a QP. Under its lock. */
@@ -202,6 +204,9 @@ static inline bool rurdma_pd_needs_lock(struct ibv_pd *pd)
 int rurdma_map_ring(struct rurdma_context *ctx, struct rurdma_ring *ring,
 		    uint64_t off, uint64_t len, uint32_t entries,
 		    uint32_t stride);
+int rurdma_map_ring_at(struct rurdma_context *ctx, struct rurdma_ring *ring,
+		       void *place, uint64_t off, uint64_t len,
+		       uint32_t entries, uint32_t stride);
 void rurdma_unmap_ring(struct rurdma_ring *ring);
 int rurdma_kick(struct rurdma_context *ctx, struct ibv_qp *qp);
 

@@ -25,6 +25,8 @@ DECLARE_DRV_CMD(rurdma_cmd_create_qp_ex, IB_USER_VERBS_EX_CMD_CREATE_QP,
 		empty, rurdma_create_qp_resp);
 DECLARE_DRV_CMD(rurdma_cmd_create_srq, IB_USER_VERBS_CMD_CREATE_SRQ,
 		empty, rurdma_create_srq_resp);
+DECLARE_DRV_CMD(rurdma_cmd_modify_srq, IB_USER_VERBS_CMD_MODIFY_SRQ,
+		rurdma_modify_srq_req, empty);
 DECLARE_DRV_CMD(rurdma_cmd_create_ah, IB_USER_VERBS_CMD_CREATE_AH,
 		empty, rurdma_create_ah_resp);
 

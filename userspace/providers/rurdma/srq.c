@@ -4,6 +4,8 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "rurdma.h"
 
@@ -135,31 +137,91 @@ struct ibv_srq *rurdma_create_srq_ex(struct ibv_context *ctx,
 	return srq;
 }
 
+/* Bytes of the mapping of a ring for this many entries, as the module makes it. */
+static size_t ring_bytes(uint32_t entries, uint32_t stride)
+{
+	size_t page = sysconf(_SC_PAGESIZE);
+	size_t len = RURDMA_RING_ENTRIES +
+		     (size_t)roundup_pow_of_two(entries) * stride;
+
+	return (len + page - 1) & ~(page - 1);
+}
+
 /*
- * There is no way to hand a new ring back from this command, so the queue can
- * change its size within the ring it has.
+ * The module moves the queue to a new ring, with the requests that are
+ * outstanding and with both indices, and takes from that from then on. Nobody
+ * may post meanwhile, hence the lock around the command.
+ *
+ * By the time the module tells where the new ring is, it has left the old one.
+ * So the addresses are reserved first: what could fail does so before that.
  */
+static int resize_srq(struct rurdma_srq *srq, struct ibv_srq_attr *attr,
+		      int mask)
+{
+	struct rurdma_context *ctx = to_rctx(srq->vsrq.srq.context);
+	struct rurdma_modify_srq_resp resp = {};
+	struct rurdma_cmd_modify_srq cmd = {};
+	struct rurdma_rq *rq = &srq->rq;
+	struct rurdma_ring ring;
+	size_t len;
+	void *place;
+	int ret;
+
+	len = ring_bytes(attr->max_wr, rq->ring.stride);
+	place = mmap(NULL, len, PROT_NONE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (place == MAP_FAILED)
+		return errno;
+
+	cmd.resp = (uintptr_t)&resp;
+	ret = ibv_cmd_modify_srq(&srq->vsrq.srq, attr, mask, &cmd.ibv_cmd,
+				 sizeof(cmd));
+	if (ret)
+		goto err_unreserve;
+
+	if (!resp.ring_len) {
+		munmap(place, len);
+		rq->max_wr = resp.max_wr;
+		return 0;
+	}
+
+	ret = resp.ring_len == len && resp.max_wr <= resp.depth ?
+		rurdma_map_ring_at(ctx, &ring, place, resp.ring_off, len,
+				   resp.depth, rq->ring.stride) : EPROTO;
+	if (ret) {
+		srq->broken = true;
+		goto err_unreserve;
+	}
+
+	rurdma_unmap_ring(&rq->ring);
+	rq->ring = ring;
+	rq->consumer = rurdma_ring_consumer(&rq->ring);
+	rq->max_wr = resp.max_wr;
+	return 0;
+
+err_unreserve:
+	munmap(place, len);
+	return ret;
+}
+
 int rurdma_modify_srq(struct ibv_srq *ibsrq, struct ibv_srq_attr *attr, int mask)
 {
+	struct rurdma_context *ctx = to_rctx(ibsrq->context);
 	struct rurdma_srq *srq = to_rsrq(ibsrq);
-	struct rurdma_rq *rq = &srq->rq;
 	struct ibv_modify_srq cmd;
 	int ret;
 
 	if (!(mask & IBV_SRQ_MAX_WR))
 		return ibv_cmd_modify_srq(ibsrq, attr, mask, &cmd, sizeof(cmd));
 
-	rurdma_lock(&rq->lock);
-	rq->consumer = rurdma_ring_consumer(&rq->ring);
-	if (!attr->max_wr || attr->max_wr > rq->ring.mask + 1 ||
-	    attr->max_wr < rq->producer - rq->consumer) {
-		ret = EINVAL;
-	} else {
-		ret = ibv_cmd_modify_srq(ibsrq, attr, mask, &cmd, sizeof(cmd));
-		if (!ret)
-			rq->max_wr = attr->max_wr;
-	}
-	rurdma_unlock(&rq->lock);
+	if (!(ctx->caps & RURDMA_CAP_SRQ_RESIZE))
+		return EOPNOTSUPP;
+	if (!attr->max_wr || attr->max_wr > ctx->max_recv_wr)
+		return EINVAL;
+
+	rurdma_lock(&srq->rq.lock);
+	ret = srq->broken ? EIO : resize_srq(srq, attr, mask);
+	rurdma_unlock(&srq->rq.lock);
 
 	return ret;
 }
@@ -197,6 +259,11 @@ int rurdma_post_srq_recv(struct ibv_srq *ibsrq, struct ibv_recv_wr *wr,
 	}
 
 	rurdma_lock(&rq->lock);
+	if (unlikely(to_rsrq(ibsrq)->broken)) {
+		rurdma_unlock(&rq->lock);
+		*bad_wr = wr;
+		return EIO;
+	}
 	for (; wr; wr = wr->next) {
 		ret = rurdma_rq_push(rq, wr);
 		if (unlikely(ret)) {

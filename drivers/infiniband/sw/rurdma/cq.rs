@@ -8,13 +8,15 @@ use crate::device::{Device, MAX_CQE};
 use crate::kapi::abi::CreateCqResp;
 use crate::kapi::errno::not_supported;
 use crate::kapi::rdma::cq::{
-    Completion, CqHandle, CqInit, NotifyFlags, WcWriter, CREATE_IGNORE_OVERRUN, CREATE_TIMESTAMP,
+    Completion, CompletionEvent, CqHandle, CqInit, NotifyFlags, WcWriter, CREATE_IGNORE_OVERRUN,
+    CREATE_TIMESTAMP,
 };
 use crate::kapi::rdma::mmap::Mapping;
 use crate::kapi::rdma::ring::Ring;
 use crate::kapi::rdma::stats::Counter;
 use crate::kapi::rdma::udata::Udata;
 use crate::kapi::sync::{new_spinlock_irq, SpinLockIrq};
+use crate::kapi::task::nth_cpu;
 use crate::kapi::time;
 use crate::proto::ring::queue::{Consumer, Producer};
 use crate::proto::ring::FLAG_OVERFLOW;
@@ -66,6 +68,7 @@ pub(crate) struct Overflow;
 pub(crate) struct Cq {
     dev: Arc<Device>,
     handle: Arc<CqHandle>,
+    event: CompletionEvent,
     timestamps: bool,
     #[pin]
     ring: SpinLockIrq<CqRing>,
@@ -96,11 +99,9 @@ impl Cq {
         if init.cqe == 0 || init.cqe > MAX_CQE {
             return Err(EINVAL);
         }
-        if init.comp_vector >= crate::kapi::task::cpu_count() as u32 {
-            return Err(EINVAL);
-        }
+        let cpu = nth_cpu(init.comp_vector).ok_or(EINVAL)?;
         dev.limits.cq.take()?;
-        let made = Self::make(dev, init, handle, udata);
+        let made = Self::make(dev, init, cpu, handle, udata);
         if made.is_err() {
             dev.limits.cq.give();
         }
@@ -110,12 +111,14 @@ impl Cq {
     fn make(
         dev: &Arc<Device>,
         init: &CqInit,
+        cpu: u32,
         handle: Arc<CqHandle>,
         udata: &Udata<'_>,
     ) -> Result<(Arc<Self>, u32)> {
         let depth = init.cqe.next_power_of_two();
         let user = udata.is_user();
         let ring = Ring::alloc(depth, CQE_SIZE as u32, user)?;
+        let event = CompletionEvent::new(handle.clone(), cpu)?;
         let mut mapping = None;
         if user {
             let map = Mapping::new(udata, ring.area().clone(), true)?;
@@ -137,6 +140,7 @@ impl Cq {
             try_pin_init!(Self {
                 dev: dev.clone(),
                 handle,
+                event,
                 timestamps: init.flags & CREATE_TIMESTAMP != 0,
                 ring <- new_spinlock_irq!(inner, "Cq::ring"),
                 mapping <- new_mutex!(mapping, "Cq::mapping"),
@@ -148,6 +152,7 @@ impl Cq {
 
     /// `ibv_destroy_cq(3)`. The core sees to it that no QP uses the CQ.
     pub(crate) fn destroy(&self) {
+        self.event.finish();
         drop(self.mapping.lock().take());
         self.dev.limits.cq.give();
     }
@@ -177,7 +182,7 @@ impl Cq {
         let notify = q.producer.publish_and_check_arm(&q.ring, solicited);
         drop(guard);
         if notify {
-            self.handle.complete();
+            self.event.raise();
         }
         Ok(())
     }

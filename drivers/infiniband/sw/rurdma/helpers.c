@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
+#include <linux/cpumask.h>
+#include <linux/irq_work.h>
 #include <linux/sched/mm.h>
 #include <linux/vmalloc.h>
 #include <linux/workqueue.h>
@@ -250,6 +252,22 @@ u64 rurdma_ktime_raw_ns(void)
 int rurdma_cpu_count(void)
 {
 	return num_possible_cpus();
+}
+
+unsigned int rurdma_nth_cpu(unsigned int n)
+{
+	return cpumask_nth(n, cpu_possible_mask);
+}
+
+/* The interrupt is one that PREEMPT_RT would run in a thread. */
+void rurdma_lockdep_threadable_enter(void)
+{
+	lockdep_irq_work_enter(0);
+}
+
+void rurdma_lockdep_threadable_exit(void)
+{
+	lockdep_irq_work_exit(0);
 }
 
 struct net_device *rurdma_notifier_dev(void *info)

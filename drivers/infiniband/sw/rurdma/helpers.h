@@ -22,6 +22,9 @@ void *rurdma_xa_erase(struct xarray *xa, unsigned long index);
 u32 rurdma_random_u32(void);
 u64 rurdma_ktime_raw_ns(void);
 int rurdma_cpu_count(void);
+unsigned int rurdma_nth_cpu(unsigned int n);
+void rurdma_lockdep_threadable_enter(void);
+void rurdma_lockdep_threadable_exit(void);
 struct net_device *rurdma_notifier_dev(void *info);
 void *rurdma_memcpy(void *dst, const void *src, size_t len);
 

@@ -7,6 +7,7 @@
 use crate::kapi::rdma::qp::RecvWrs;
 use crate::kapi::rdma::ring::Ring;
 use crate::proto::ring::queue::{Consumer, Producer};
+use crate::proto::ring::resize::{TooMany, Transfer};
 use crate::proto::wqe::abi::{Sge, MAX_RECV_BYTES, MAX_SGE};
 use crate::proto::wqe::fetch::{next_recv, RecvBuf};
 use crate::proto::wqe::recv::RecvWqe;
@@ -66,6 +67,56 @@ impl RecvWr {
     }
 }
 
+/// Where a queue stands: its indices, read once and judged.
+#[derive(Clone, Copy)]
+pub(crate) struct Position {
+    consumer: u32,
+    producer: u32,
+}
+
+impl Position {
+    /// Work requests in the queue.
+    pub(crate) fn len(self) -> u32 {
+        self.producer.wrapping_sub(self.consumer)
+    }
+}
+
+/// A queue on its way into another ring. Lives outside the queue's lock.
+pub(crate) struct Resize {
+    old: Ring,
+    new: Ring,
+    transfer: Transfer,
+}
+
+impl Resize {
+    /// Allocates room for `max_wr` work requests, for a queue whose ring is `old` (another view of
+    /// it) and that stands at `at`. Process context, without the queue's lock.
+    pub(crate) fn new(old: Ring, at: Position, max_wr: u32, user: bool) -> Result<Self> {
+        let depth = max_wr.max(1).next_power_of_two();
+        Ok(Self {
+            new: Ring::alloc(depth, old.stride(), user)?,
+            old,
+            transfer: Transfer::new(at.consumer),
+        })
+    }
+
+    /// The new ring, for its mapping.
+    pub(crate) fn ring(&self) -> &Ring {
+        &self.new
+    }
+
+    /// Copies what is in the queue. Without the queue's lock.
+    pub(crate) fn copy(&mut self, at: Position) {
+        self.transfer
+            .copy(&self.old, &self.new, at.consumer, at.producer);
+    }
+
+    /// Work requests that are still to be copied.
+    pub(crate) fn rest(&self, at: Position) -> u32 {
+        self.transfer.rest(at.producer)
+    }
+}
+
 /// Bytes of a ring entry with `max_sge` SGEs.
 pub(crate) fn stride(max_sge: u32) -> u32 {
     RecvWqe::bytes(max_sge as usize) as u32
@@ -97,6 +148,40 @@ impl RecvQueue {
     /// Work requests that are in the queue; 0 if the process's index is impossible.
     pub(crate) fn len(&self) -> u32 {
         self.consumer.available(&self.ring).unwrap_or(0)
+    }
+
+    /// Where the queue stands. EINVAL if the process's index is impossible.
+    pub(crate) fn position(&self) -> Result<Position> {
+        let consumer = self.consumer.head();
+        let len = self.consumer.available(&self.ring).map_err(|_| EINVAL)?;
+        Ok(Position {
+            consumer,
+            producer: consumer.wrapping_add(len),
+        })
+    }
+
+    /// Goes on in the new ring, with what is in the queue up to the producer index of `at`. EINVAL if
+    /// that is more than `max_wr`: nothing has changed then. Either way `resize` keeps the ring that
+    /// is not needed, to be dropped without the queue's lock: freeing may sleep.
+    pub(crate) fn finish_resize(
+        &mut self,
+        resize: &mut Resize,
+        at: Position,
+        max_wr: u32,
+    ) -> Result {
+        resize
+            .transfer
+            .finish(
+                &resize.old,
+                &resize.new,
+                &self.consumer,
+                at.producer,
+                max_wr,
+            )
+            .map_err(|TooMany| EINVAL)?;
+        core::mem::swap(&mut self.ring, &mut resize.new);
+        self.max_wr = self.ring.depth();
+        Ok(())
     }
 
     /// Takes the work request in front into `wr`.

@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use crate::device::{Device, MAX_QP_WR};
-use crate::kapi::abi::CreateSrqResp;
+use crate::kapi::abi::{CreateSrqResp, ModifySrqReq, ModifySrqResp};
 use crate::kapi::errno::not_supported;
 use crate::kapi::rdma::mmap::Mapping;
 use crate::kapi::rdma::qp::RecvWrs;
@@ -14,10 +14,15 @@ use crate::kapi::rdma::udata::Udata;
 use crate::kapi::sync::{new_spinlock_irq, SpinLockIrq};
 use crate::pd::Pd;
 use crate::proto::wqe::abi::MAX_SGE;
-use crate::rq::{stride, RecvQueue, RecvWr, TakeError};
+use crate::rq::{stride, RecvQueue, RecvWr, Resize, TakeError};
 use kernel::alloc::flags::GFP_KERNEL;
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, Arc, Mutex};
+
+/// How often a resize copies what was posted while it copied.
+const COPY_ROUNDS: u32 = 16;
+/// Work requests that a resize copies with the queue locked.
+const COPY_LOCKED: u32 = 16;
 
 /// A shared receive queue.
 #[pin_data]
@@ -39,6 +44,16 @@ struct State {
     limit: u32,
     /// A process destroyed the indices; nothing is taken any more.
     corrupt: bool,
+}
+
+impl State {
+    /// Whether the queue may have this size, and the limit (the new one, if one is given) with it.
+    fn may_resize(&self, max_wr: u32, limit: Option<u32>) -> Result {
+        if self.corrupt || limit.unwrap_or(self.limit) > max_wr {
+            return Err(EINVAL);
+        }
+        Ok(())
+    }
 }
 
 impl Srq {
@@ -108,20 +123,17 @@ impl Srq {
         )
     }
 
-    /// `ibv_modify_srq(3)`: arms the limit.
+    /// `ibv_modify_srq(3)`: resizes, arms the limit, or both at once.
     pub(crate) fn modify(
         &self,
         max_wr: Option<u32>,
         limit: Option<u32>,
         udata: &Udata<'_>,
     ) -> Result {
-        udata.respond_empty()?;
         if let Some(max_wr) = max_wr {
-            // The ring stays: a queue may shrink in name, and grow back to what it was made with.
-            if max_wr == 0 || max_wr > self.state.lock().queue.max_wr() {
-                return Err(not_supported());
-            }
+            return self.resize(max_wr, limit, udata);
         }
+        udata.respond_empty()?;
         if let Some(limit) = limit {
             let mut state = self.state.lock();
             if limit > state.queue.max_wr() {
@@ -129,6 +141,80 @@ impl Srq {
             }
             state.limit = limit;
         }
+        Ok(())
+    }
+
+    /// Moves the queue to a ring for `max_wr` work requests, while they are taken.
+    fn resize(&self, max_wr: u32, limit: Option<u32>, udata: &Udata<'_>) -> Result {
+        let user = udata.is_user();
+        if user && !udata.has_request() {
+            // A provider of before `RURDMA_CAP_SRQ_RESIZE` would not hear of the new ring.
+            return Err(not_supported());
+        }
+        if max_wr == 0 || max_wr > MAX_QP_WR {
+            return Err(EINVAL);
+        }
+        let req: ModifySrqReq = udata.request()?;
+        // Held to the end: one resize at a time.
+        let mut mapping = self.mapping.lock();
+        let (at, old) = {
+            let state = self.state.lock();
+            state.may_resize(max_wr, limit)?;
+            (state.queue.position()?, state.queue.ring().again()?)
+        };
+        if at.len() > max_wr {
+            return Err(EINVAL);
+        }
+        if max_wr.next_power_of_two() == old.depth() {
+            if user {
+                let resp = ModifySrqResp {
+                    ring_off: 0,
+                    ring_len: 0,
+                    depth: old.depth(),
+                    max_wr: old.depth(),
+                };
+                udata.respond_at(req.resp, &resp)?;
+            }
+            let mut state = self.state.lock();
+            state.may_resize(max_wr, limit)?;
+            state.limit = limit.unwrap_or(state.limit);
+            return Ok(());
+        }
+
+        let mut resize = Resize::new(old, at, max_wr, user)?;
+        let mut new_mapping = None;
+        resize.copy(at);
+        if user {
+            let area = resize.ring().area();
+            let map = Mapping::new(udata, area.clone(), true)?;
+            let resp = ModifySrqResp {
+                ring_off: map.offset(),
+                ring_len: area.len() as u64,
+                depth: resize.ring().depth(),
+                max_wr: resize.ring().depth(),
+            };
+            udata.respond_at(req.resp, &resp)?;
+            new_mapping = Some(map);
+        } else {
+            // A kernel user may post meanwhile. Copying is faster than posting, so little is left
+            // to do under the lock.
+            for _ in 0..COPY_ROUNDS {
+                let now = self.state.lock().queue.position()?;
+                if resize.rest(now) <= COPY_LOCKED {
+                    break;
+                }
+                resize.copy(now);
+            }
+        }
+
+        let mut state = self.state.lock();
+        state.may_resize(max_wr, limit)?;
+        // What a process posts during the command, against the contract, is not looked at.
+        let at = if user { at } else { state.queue.position()? };
+        state.queue.finish_resize(&mut resize, at, max_wr)?;
+        state.limit = limit.unwrap_or(state.limit);
+        drop(state);
+        *mapping = new_mapping;
         Ok(())
     }
 

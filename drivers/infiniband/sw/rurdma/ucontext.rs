@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use crate::device::{Device, MAX_QP, MAX_QP_WR};
-use crate::kapi::abi::{UctxReq, UctxResp, CAP_KICK_METHOD, CAP_TIMESTAMP};
+use crate::kapi::abi::{UctxReq, UctxResp, CAP_KICK_METHOD, CAP_SRQ_RESIZE, CAP_TIMESTAMP};
 use crate::kapi::rdma::mmap::Mapping;
 use crate::kapi::rdma::ring::{Doorbells, Status};
 use crate::kapi::rdma::ucontext::Context;
@@ -20,7 +20,7 @@ use kernel::sync::atomic::Atomic;
 use kernel::sync::{new_mutex, Arc, Mutex};
 
 /// What this module can do for a provider.
-const CAPS: u64 = CAP_KICK_METHOD | CAP_TIMESTAMP;
+const CAPS: u64 = CAP_KICK_METHOD | CAP_TIMESTAMP | CAP_SRQ_RESIZE;
 
 /// A process's context.
 #[pin_data]

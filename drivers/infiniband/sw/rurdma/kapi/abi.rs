@@ -6,7 +6,8 @@ use crate::bindings;
 
 pub(crate) use bindings::{
     rurdma_create_cq_resp as CreateCqResp, rurdma_create_qp_resp as CreateQpResp,
-    rurdma_create_srq_resp as CreateSrqResp, rurdma_uctx_req as UctxReq,
+    rurdma_create_srq_resp as CreateSrqResp, rurdma_modify_srq_req as ModifySrqReq,
+    rurdma_modify_srq_resp as ModifySrqResp, rurdma_uctx_req as UctxReq,
     rurdma_uctx_resp as UctxResp,
 };
 
@@ -18,6 +19,9 @@ pub(crate) const DRIVER_ID: u32 = bindings::RURDMA_DRIVER_ID;
 pub(crate) const CAP_KICK_METHOD: u64 = bindings::rurdma_caps_RURDMA_CAP_KICK_METHOD as u64;
 /// `RURDMA_CAP_TIMESTAMP`.
 pub(crate) const CAP_TIMESTAMP: u64 = bindings::rurdma_caps_RURDMA_CAP_TIMESTAMP as u64;
+
+/// `RURDMA_CAP_SRQ_RESIZE`.
+pub(crate) const CAP_SRQ_RESIZE: u64 = bindings::rurdma_caps_RURDMA_CAP_SRQ_RESIZE as u64;
 
 /// `proto` has the numbers of `enum rurdma_vendor_err` a second time.
 const _: () = {

@@ -6,6 +6,7 @@
 
 pub(crate) mod abi;
 pub(crate) mod errno;
+pub(crate) mod ipi;
 pub(crate) mod net;
 pub(crate) mod random;
 pub(crate) mod rdma;

@@ -49,6 +49,12 @@ impl Drop for WorkQueue {
     }
 }
 
+/// The CPU that is number `n` of those that the machine may have; their numbers may have gaps.
+pub(crate) fn nth_cpu(n: u32) -> Option<u32> {
+    // SAFETY: Pure function.
+    (n < cpu_count() as u32).then(|| unsafe { bindings::rurdma_nth_cpu(n) })
+}
+
 /// CPUs that the machine may have.
 pub(crate) fn cpu_count() -> i32 {
     // SAFETY: Pure function.

@@ -12,6 +12,7 @@
 
 pub mod doorbell;
 pub mod queue;
+pub mod resize;
 
 use super::sync::{AtomicU32, AtomicU64, Word};
 #[cfg(not(loom))]
@@ -497,6 +498,28 @@ mod tests {
     use super::queue::{Consumer, Corrupt, Producer};
     use super::*;
     use core::cell::UnsafeCell;
+
+    /// Memory for rings of up to 16 entries of 80 bytes.
+    pub(super) struct Memory([UnsafeCell<u64>; (OFF_ENTRIES + 16 * 80) / 8]);
+
+    impl Memory {
+        pub(super) fn new() -> Self {
+            Self(core::array::from_fn(|_| UnsafeCell::new(0)))
+        }
+
+        pub(super) fn ring(&self, depth: u32, stride: u32) -> RingMem {
+            // SAFETY: As in `ring()` below.
+            unsafe {
+                RingMem::new(
+                    NonNull::from(&self.0).cast(),
+                    size_of_val(&self.0),
+                    depth,
+                    stride,
+                )
+            }
+            .unwrap()
+        }
+    }
 
     /// Words for a ring of four entries of 16 bytes.
     type Mem = [UnsafeCell<u64>; (OFF_ENTRIES + 64) / 8];

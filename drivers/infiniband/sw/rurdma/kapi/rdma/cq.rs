@@ -3,6 +3,7 @@
 //! `ib_cq`.
 
 use crate::bindings;
+use crate::kapi::ipi::{CpuCall, OnCpu};
 use crate::kapi::rdma::object::{Handle, Object};
 use crate::kapi::rdma::ops::{device_of, Driver};
 use crate::kapi::rdma::qp::QpHandle;
@@ -11,6 +12,9 @@ use core::mem::ManuallyDrop;
 use core::ptr;
 use kernel::error::from_result;
 use kernel::prelude::*;
+use kernel::sync::atomic::ordering::Full;
+use kernel::sync::atomic::Atomic;
+use kernel::sync::Arc;
 
 /// The driver's way back to its `ib_cq`.
 pub(crate) type CqHandle = Handle<bindings::ib_cq>;
@@ -42,18 +46,6 @@ pub(crate) struct NotifyFlags {
 }
 
 impl CqHandle {
-    /// Raises the completion event. Any context.
-    pub(crate) fn complete(&self) {
-        self.with(|cq| {
-            // SAFETY: `with` gives a living CQ; its handler may be called in any context.
-            unsafe {
-                if let Some(handler) = (*cq).comp_handler {
-                    handler(cq, (*cq).cq_context);
-                }
-            }
-        });
-    }
-
     /// Raises `IB_EVENT_CQ_ERR`: the CQ is lost. Any context.
     pub(crate) fn error(&self) {
         self.with(|cq| {
@@ -69,6 +61,74 @@ impl CqHandle {
                 handler(&mut event, (*cq).cq_context);
             }
         });
+    }
+}
+
+/// The completion event of a CQ, raised on the CPU of its completion vector: what an interrupt is
+/// to a device that has them.
+pub(crate) struct CompletionEvent(Arc<CpuCall<Due>>);
+
+/// Events that are to be raised.
+struct Due {
+    handle: Arc<CqHandle>,
+    cpu: u32,
+    count: Atomic<u32>,
+}
+
+impl Due {
+    /// Calls the handler for every event that is due. One arming is one event, also where one
+    /// interrupt brings several.
+    ///
+    /// # Safety
+    ///
+    /// `cq` is alive.
+    unsafe fn deliver(&self, cq: *mut bindings::ib_cq) {
+        // Full: see `CpuCall::send`.
+        for _ in 0..self.count.xchg(0, Full) {
+            // SAFETY: By the caller's promise; the handler may be called in any context.
+            unsafe {
+                if let Some(handler) = (*cq).comp_handler {
+                    handler(cq, (*cq).cq_context);
+                }
+            }
+        }
+    }
+}
+
+impl OnCpu for Due {
+    fn run(&self) {
+        // SAFETY: `with` gives a living CQ.
+        self.handle.with(|cq| unsafe { self.deliver(cq) });
+    }
+}
+
+impl CompletionEvent {
+    /// Of the CQ with this handle, on this CPU.
+    pub(crate) fn new(handle: Arc<CqHandle>, cpu: u32) -> Result<Self> {
+        let due = Due {
+            handle,
+            cpu,
+            count: Atomic::new(0),
+        };
+        Ok(Self(CpuCall::new(due)?))
+    }
+
+    /// Raises the event; here and now if the CPU is offline or the one that we are on. Any context.
+    pub(crate) fn raise(&self) {
+        let due = &**self.0;
+        // Under the handle's lock interrupts are off, so the CPU stays the one that it is.
+        due.handle.with(|cq| {
+            due.count.fetch_add(1, Full);
+            if !CpuCall::send(&self.0, due.cpu) {
+                // SAFETY: `with` gives a living CQ.
+                unsafe { due.deliver(cq) };
+            }
+        });
+    }
+
+    /// Waits for what is under way. The CQ is being destroyed. Process context.
+    pub(crate) fn finish(&self) {
+        self.0.finish();
     }
 }
 

@@ -40,7 +40,19 @@ impl<T> Shared<T> {
 impl Ring {
     /// Allocates a ring of `depth` entries (a power of two) of `stride` bytes. Process context.
     pub(crate) fn alloc(depth: u32, stride: u32, user: bool) -> Result<Self> {
-        let area = Area::new(RingMem::bytes(depth, stride), user)?;
+        Self::over(
+            Area::new(RingMem::bytes(depth, stride), user)?,
+            depth,
+            stride,
+        )
+    }
+
+    /// Another view of the same ring, to read it while its owner works on it. Any context.
+    pub(crate) fn again(&self) -> Result<Self> {
+        Self::over(self.area.clone(), self.depth(), self.stride())
+    }
+
+    fn over(area: Arc<Area>, depth: u32, stride: u32) -> Result<Self> {
         // SAFETY: The area is zeroed memory of this length, page-aligned, that lives as long as the
         // view; everyone accesses it through such views or, in user space, the same way.
         let view = unsafe { RingMem::new(area.base(), area.len(), depth, stride) };

@@ -10,6 +10,7 @@ use core::mem::{size_of, MaybeUninit};
 use kernel::error::to_result;
 use kernel::prelude::*;
 use kernel::sync::Arc;
+use kernel::uaccess::{UserPtr, UserSlice};
 
 /// A struct of the user/kernel contract: any bytes are a value, and it has no padding.
 ///
@@ -28,6 +29,10 @@ unsafe impl AbiStruct for bindings::rurdma_create_cq_resp {}
 unsafe impl AbiStruct for bindings::rurdma_create_qp_resp {}
 // SAFETY: As above.
 unsafe impl AbiStruct for bindings::rurdma_create_srq_resp {}
+// SAFETY: As above.
+unsafe impl AbiStruct for bindings::rurdma_modify_srq_req {}
+// SAFETY: As above.
+unsafe impl AbiStruct for bindings::rurdma_modify_srq_resp {}
 // SAFETY: As above.
 unsafe impl AbiStruct for bindings::rurdma_create_ah_resp {}
 
@@ -70,6 +75,24 @@ impl Udata<'_> {
         }
         // SAFETY: It is zeroed or copied, and any bytes are a value of an `AbiStruct`.
         Ok(unsafe { req.assume_init() })
+    }
+
+    /// Whether there is a request at all, be it empty: a provider that knows of none sends none.
+    pub(crate) fn has_request(&self) -> bool {
+        // SAFETY: `raw` is a udata unless it is null.
+        self.is_user() && unsafe { (*self.raw).inlen } != 0
+    }
+
+    /// Answers to an address that the request told, where the command has no response.
+    pub(crate) fn respond_at<T: AbiStruct>(&self, address: u64, resp: &T) -> Result {
+        let to = usize::try_from(address).map_err(|_| EFAULT)?;
+        // SAFETY: An `AbiStruct` has no padding: all of its bytes are initialised.
+        let bytes = unsafe {
+            core::slice::from_raw_parts(core::ptr::from_ref(resp).cast::<u8>(), size_of::<T>())
+        };
+        UserSlice::new(UserPtr::from_addr(to), bytes.len())
+            .writer()
+            .write_slice(bytes)
     }
 
     /// Answers. A shorter buffer gets what fits, a longer one is filled with zeros.
