@@ -53,10 +53,6 @@ def test_shellcheck():
     sh("shellcheck", "-x", "-P", "SCRIPTDIR", *files)
 
 
-def test_busybox_script():
-    sh("shellcheck", "-s", "dash", "tests/vm/initramfs-init")
-
-
 def test_ruff_check():
     sh("ruff", "check", "--no-cache", "--config", "tests/ruff.toml", "scripts", "tests")
 
