@@ -58,6 +58,12 @@ void rurdma_flush_workqueue(struct workqueue_struct *wq)
 	flush_workqueue(wq);
 }
 
+/* The kernel crate names it differently in 7.2 and 7.3. */
+struct module *rurdma_this_module(void)
+{
+	return THIS_MODULE;
+}
+
 bool rurdma_in_process_context(void)
 {
 	return !in_interrupt() && !irqs_disabled();

@@ -64,10 +64,12 @@ struct Rurdma {
 
 impl kernel::Module for Rurdma {
     fn init(_module: &'static ThisModule) -> Result<Self> {
+        // A reference in 7.2, a value in 7.3.
+        #[allow(clippy::clone_on_copy)]
         cm::KNOBS.set(
-            *module_parameters::mpa_crc.value() != 0,
-            *module_parameters::mpa_revision.value(),
-            *module_parameters::mpa_peer_to_peer.value() != 0,
+            module_parameters::mpa_crc.value().clone() != 0,
+            module_parameters::mpa_revision.value().clone(),
+            module_parameters::mpa_peer_to_peer.value().clone() != 0,
         );
         registry::init()?;
         cm::init().inspect_err(|_| registry::exit())?;

@@ -42,7 +42,10 @@ mod imp {
     /// A full memory barrier (`smp_mb()`).
     #[inline]
     pub fn fence() {
+        #[cfg(before_7_3)]
         kernel::sync::barrier::smp_mb();
+        #[cfg(not(before_7_3))]
+        kernel::sync::barrier::smp_mb(Full);
     }
 
     macro_rules! word {

@@ -160,7 +160,8 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
 pub(super) fn device_ops<D: Driver>() -> bindings::ib_device_ops {
     let mut ops: bindings::ib_device_ops = pin_init::zeroed();
 
-    ops.owner = crate::THIS_MODULE.as_ptr().cast();
+    // SAFETY: Pure function.
+    ops.owner = unsafe { bindings::rurdma_this_module() };
     ops.driver_id = D::DRIVER_ID;
     ops.uverbs_abi_ver = D::ABI_VERSION;
     ops.set_uverbs_robust_udata(1);
