@@ -18,10 +18,14 @@ from fixtures import (
     rdma_exclusive,
     rounds,
 )
+from lab import bystander, harmless, lab
 
 __all__ = [
+    "bystander",
     "fresh_pair",
+    "harmless",
     "kernel_log",
+    "lab",
     "module",
     "netns",
     "pair",

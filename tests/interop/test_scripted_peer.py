@@ -15,89 +15,13 @@ from types import SimpleNamespace
 import mpa_peer as mp
 import pytest
 from capture import Capture
-from ends import Puppet, Refused, join, pd_of
-from mpa_peer import A, C, Closed, Listener, M, Peer, R, S, enhanced, fpdu
+from ends import Puppet, Refused, pd_of
+from lab import PORT, connecting, echo
+from mpa_peer import A, C, Closed, M, Peer, R, S, enhanced, fpdu
 
-PORT, PEER_PORT = 7471, 7500
-ERROR_STATE, RTS = 6, 3
+RTS = 3
 FLUSHED, TOO_LONG = 5, 1
-CLOSED_EVENTS = {"DISCONNECTED"}
-
-
-class Lab(SimpleNamespace):
-    """The puppet, where it is, and where the peer is."""
-
-    @contextlib.contextmanager
-    def session(self, rev=1, flags=C, pd=b"", depths=(4, 4), reply=b"", rcvbuf=None, up=True):
-        """A connection that the peer initiated and the puppet accepted."""
-        self.puppet("destroy")
-        with Peer.connect(self.b.name, self.a.ip, PORT, rcvbuf) as peer:
-            peer.frame(rev=rev, flags=flags, pd=pd)
-            asked = self.puppet.request()
-            self.puppet(f"accept {depths[0]} {depths[1]} {reply.hex() or '-'}")
-            frame = peer.recv_frame()
-            assert frame.key == mp.REPLY
-            peer.crc = bool((flags | frame.flags) & C)
-            peer.markers = bool(flags & M)
-            if up:
-                self.puppet.event("ESTABLISHED")
-            all_rights = self.puppet("region 0 0 4096")
-            yield SimpleNamespace(
-                peer=peer, asked=asked, reply=frame, p=self.puppet, addr=all_rights["addr"], key=all_rights["key"]
-            )
-
-    def gone(self, error=True):
-        """The puppet's end noticed that the connection is over."""
-        e = self.puppet.event()
-        assert e["event"] in CLOSED_EVENTS, e
-        if error:
-            assert self.puppet("state")["state"] == ERROR_STATE
-
-
-@pytest.fixture(scope="module")
-def lab(pair):
-    with Puppet(pair.a) as puppet:
-        puppet(f"listen {PORT}")
-        yield Lab(puppet=puppet, a=pair.a, b=pair.b)
-
-
-@pytest.fixture(scope="module")
-def bystander(pair):
-    """Another connection of the same device, which nobody bothers."""
-    with Puppet(pair.a) as mine, Puppet(pair.b) as other:
-        mine(f"listen {PORT + 1}")
-        join(mine, other, pair.a.ip, PORT + 1)
-        yield mine, other
-
-
-@pytest.fixture(autouse=True)
-def harmless(bystander, kernel_log):
-    yield
-    mine, other = bystander
-    seed = random.randrange(1 << 20)
-    mine("recv 8192 4096")
-    other(f"fill 0 3000 {seed}")
-    other("send 0 3000")
-    assert mine.good()["len"] == 3000
-    other.good()
-    assert mine("sum 8192 3000") == other("sum 0 3000")
-    # A capture that begins and ends is the one thing that may be told.
-    assert not [x for x in kernel_log.poll() if "promiscuous mode" not in x]
-
-
-def echo(s, n=100, seed=1):
-    """A message each way: the connection works."""
-    data = random.Random(seed).randbytes(n)
-    s.p("recv 65536 65536")
-    s.peer.send(data)
-    assert s.p.good()["len"] == n
-    assert bytes.fromhex(s.p(f"peek 65536 {n}")["data"]) == data
-    s.p(f"poke 0 {data[::-1].hex()}")
-    s.p(f"send 0 {n}")
-    first, got = s.peer.recv_message()
-    assert (first.op, first.qn) == (mp.SEND, 0)
-    assert got == data[::-1]
-    s.p.good()
+pytestmark = pytest.mark.usefixtures("harmless")
 
 
 # --- establishing a connection, the peer as initiator -----------------------
@@ -315,16 +239,6 @@ def test_initiator_goes_away(lab, state, how):
 
 
 # --- the peer as responder --------------------------------------------------
-
-
-@contextlib.contextmanager
-def connecting(lab, pd=b"", depths=(4, 4)):
-    """The puppet connects to the peer and waits for its reply."""
-    lab.puppet("destroy")
-    with Listener(lab.b.name, lab.b.ip, PEER_PORT) as li:
-        lab.puppet(f"connect {lab.b.ip} {PEER_PORT} {depths[0]} {depths[1]} {pd.hex() or '-'}")
-        with li.accept() as peer:
-            yield peer, peer.recv_frame()
 
 
 def test_request_of_revision_2(lab):
@@ -783,71 +697,6 @@ def test_program_dies_in_the_stream(lab):
             p("recv 0 100")
             p.kill()
             peer.wait_closed()
-
-
-# --- noise ------------------------------------------------------------------
-
-
-def survives(s):
-    """Whatever was said: a Terminate, a close or nothing; then the end, which the puppet sees."""
-    with contextlib.suppress(OSError):
-        s.peer.sock.shutdown(1)
-    with contextlib.suppress(TimeoutError):
-        s.peer.wait_closed()
-    s.peer.close()
-
-
-@pytest.mark.parametrize("state", ["request", "offered", "reply", "stream", "in a message"])
-def test_random_bytes(lab, state, rounds):
-    rng = random.Random(f"{state}")
-    for _ in range(rounds):
-        noise = rng.randbytes(rng.choice([1, 7, 20, 64, 600, 5000]))
-        if state == "request":
-            lab.puppet("destroy")
-            with Peer.connect(lab.b.name, lab.a.ip, PORT) as peer:
-                with contextlib.suppress(Closed):
-                    peer.raw(noise)
-                survives(SimpleNamespace(peer=peer))
-        elif state == "offered":
-            lab.puppet("destroy")
-            with Peer.connect(lab.b.name, lab.a.ip, PORT) as peer:
-                peer.frame()
-                lab.puppet.request()
-                peer.raw(noise)
-                with contextlib.suppress(Refused):
-                    lab.puppet("accept 4 4 -")
-                survives(SimpleNamespace(peer=peer))
-        elif state == "reply":
-            with connecting(lab) as (peer, _):
-                with contextlib.suppress(Closed):
-                    peer.raw(noise)
-                survives(SimpleNamespace(peer=peer))
-                lab.puppet.event()
-        else:
-            with lab.session() as s:
-                s.p("recv 4096 8192")
-                with contextlib.suppress(Closed):
-                    if state == "in a message":
-                        s.peer.fpdu(mp.send(1, b"x" * 64, last=False))
-                    s.peer.raw(noise)
-                survives(s)
-                lab.gone()
-    with lab.session() as s:
-        echo(s)
-
-
-def test_mutated_segments(lab, rounds):
-    """Good segments with a byte changed and a good CRC: taken or refused, never worse."""
-    rng = random.Random(5)
-    for _ in range(rounds * 4):
-        with lab.session() as s:
-            s.p("recv 4096 100")
-            u = bytearray(rng.choice([mp.send(1, b"s" * 60), write(s, 60), read(s, 60), mp.terminate(1, 2, 3)]))
-            for _ in range(rng.randint(1, 3)):
-                u[rng.randrange(len(u))] = rng.choice([0, 1, 0x7F, 0x80, 0xFF, rng.randrange(256)])
-            s.peer.fpdu(bytes(u))
-            survives(s)
-            lab.gone()
 
 
 @pytest.mark.long
