@@ -78,7 +78,7 @@ demo: all ## from nothing to first RDMA traffic, with a table at the end
 kunit: deps ## KUnit tests in a kernel built from virtme.conf
 	@VM=custom $S/test kunit
 debug-test: deps ## the VM tier under KASAN, lockdep, kmemleak (builds a kernel: long)
-	@VM=debug VM_LIMIT=3500 $S/test vm
+	@VM=debug VM_LIMIT=3500 $S/test debug
 .PHONY: custom-kernel debug-kernel
 custom-kernel: deps ## builds the kernel of virtme.conf (KUnit, siw, Rust with checks)
 	@$S/custom-kernel custom
