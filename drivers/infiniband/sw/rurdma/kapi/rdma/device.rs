@@ -147,6 +147,11 @@ pub(super) unsafe extern "C" fn dealloc_driver<D: Driver>(raw: *mut bindings::ib
     }
 }
 
+/// A limit as `ib_device_attr` has it: signed in 7.2, unsigned in 7.3. None is beyond `i32::MAX`.
+fn count<T: TryFrom<u32> + Default>(n: u32) -> T {
+    T::try_from(n).unwrap_or_default()
+}
+
 /// # Safety
 ///
 /// Called by the core with a living device and an attribute to fill.
@@ -167,9 +172,8 @@ pub(super) unsafe extern "C" fn query_device<D: Driver>(
         out.page_size_cap = u64::MAX & !(kernel::page::PAGE_SIZE as u64 - 1);
         out.vendor_id = 0xff_ffff;
         out.hw_ver = 1;
-        // `as _`: signed in 7.2, unsigned in 7.3.
-        out.max_qp = a.max_qp as _;
-        out.max_qp_wr = a.max_qp_wr as _;
+        out.max_qp = count(a.max_qp);
+        out.max_qp_wr = count(a.max_qp_wr);
         out.device_cap_flags = (bindings::ib_device_cap_flags_IB_DEVICE_MEM_MGT_EXTENSIONS
             | bindings::ib_device_cap_flags_IB_DEVICE_SRQ_RESIZE
             | bindings::ib_device_cap_flags_IB_DEVICE_PORT_ACTIVE_EVENT
@@ -179,19 +183,19 @@ pub(super) unsafe extern "C" fn query_device<D: Driver>(
             bindings::ib_kernel_cap_flags_IBK_LOCAL_DMA_LKEY
                 | bindings::ib_kernel_cap_flags_IBK_ALLOW_USER_UNREG,
         );
-        out.max_send_sge = a.max_sge as _;
-        out.max_recv_sge = a.max_sge as _;
-        out.max_sge_rd = a.max_sge_rd as _;
-        out.max_cq = a.max_cq as _;
-        out.max_cqe = a.max_cqe as _;
-        out.max_mr = a.max_mr as _;
-        out.max_pd = a.max_pd as _;
-        out.max_qp_rd_atom = a.max_rd_atom as _;
-        out.max_qp_init_rd_atom = a.max_rd_atom as _;
-        out.max_res_rd_atom = a.max_rd_atom.saturating_mul(a.max_qp).min(i32::MAX as u32) as _;
-        out.max_srq = a.max_srq as _;
-        out.max_srq_wr = a.max_srq_wr as _;
-        out.max_srq_sge = a.max_srq_sge as _;
+        out.max_send_sge = count(a.max_sge);
+        out.max_recv_sge = count(a.max_sge);
+        out.max_sge_rd = count(a.max_sge_rd);
+        out.max_cq = count(a.max_cq);
+        out.max_cqe = count(a.max_cqe);
+        out.max_mr = count(a.max_mr);
+        out.max_pd = count(a.max_pd);
+        out.max_qp_rd_atom = count(a.max_rd_atom);
+        out.max_qp_init_rd_atom = count(a.max_rd_atom);
+        out.max_res_rd_atom = count(a.max_rd_atom.saturating_mul(a.max_qp).min(i32::MAX as u32));
+        out.max_srq = count(a.max_srq);
+        out.max_srq_wr = count(a.max_srq_wr);
+        out.max_srq_sge = count(a.max_srq_sge);
         out.max_fast_reg_page_list_len = a.max_fast_reg_pages;
         out.max_sgl_rd = a.max_sge_rd;
         out.max_pkeys = a.max_pkeys;
