@@ -46,7 +46,9 @@ def silence(kernel_log):
     """Nothing a process writes makes the kernel say anything at all."""
     yield
     # What setting up the links says, and what happens before the first connection.
-    usual = re.compile(r"rurdma: (loading|module verif)|iwpm_register_pid|IPv6: ADDRCONF|veth|link becomes ready")
+    usual = re.compile(
+        r"rurdma: (loading|module verif)|iwpm_register_pid|IPv6: ADDRCONF|veth|link becomes ready|Port: \d+ Link"
+    )
     said = [x for x in kernel_log.poll() if not usual.search(x)]
     assert not said, "\n".join(said)
 
