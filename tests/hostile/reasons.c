@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: GPL-2.0
+/* One work request for each reason to refuse it. */
+#include "hostile.h"
+
+/* The first completion that is neither a success nor flushed. */
+static bool first_error(struct conn *c, struct ibv_wc *wc, unsigned int seconds)
+{
+	uint64_t end = now() + seconds * 1000 * MS;
+	bool over;
+
+	do {
+		/* Whatever is to come has come with the state; leave it a moment all the same. */
+		over = state(c) == IBV_QPS_ERR;
+		usleep(over ? 50000 : 1000);
+		while (ibv_poll_cq(c->cq, 1, wc) > 0)
+			if (wc->status != IBV_WC_SUCCESS && wc->status != IBV_WC_WR_FLUSH_ERR)
+				return true;
+	} while (!over && now() < end);
+	return false;
+}
+
+enum { N_REASONS = 17 };
+
+static const char *const reason_names[N_REASONS] = {
+	"none", "opcode-unknown", "opcode-not-ours", "opcode-imm", "flags", "sge-count", "inline-too-long",
+	"inline-on-read", "inline-and-sges", "units-sges", "units-inline", "length", "frame-zero", "frame-too-long",
+	"index", "recv-sge-count", "recv-index",
+};
+
+int reasons(const char *host, const char *port)
+{
+	int k;
+
+	for (k = 0; k < N_REASONS; k++) {
+		uint8_t raw[9 * RURDMA_WQE_UNIT];
+		struct rurdma_send_wqe *w = (void *)raw;
+		struct rurdma_sge *s = (void *)(raw + RURDMA_SEND_HDR);
+		struct ibv_async_event ae;
+		struct ibv_wc wc = {};
+		struct conn c;
+		int event = -1;
+		bool error;
+
+		if (!dial(&c, host, port))
+			return 1;
+		valid(&c, raw, RURDMA_OP_WRITE);
+		w->wr_id = 4711;
+		switch (k) {
+		case 1:
+			w->opcode = 99;
+			break;
+		case 2:
+			w->opcode = RURDMA_OP_REG_MR;
+			break;
+		case 3:
+			w->opcode = RURDMA_OP_SEND_IMM;
+			break;
+		case 4:
+			w->flags = 0x81;
+			break;
+		case 5:
+			w->num_sge = 33;
+			break;
+		case 6:
+			w->flags |= RURDMA_SEND_INLINE;
+			w->num_sge = 0;
+			w->units = 9;
+			w->inline_len = 513;
+			break;
+		case 7:
+			w->opcode = RURDMA_OP_READ;
+			w->flags |= RURDMA_SEND_INLINE;
+			w->num_sge = 0;
+			break;
+		case 8:
+			w->flags |= RURDMA_SEND_INLINE;
+			w->inline_len = 8;
+			break;
+		case 9:
+			w->num_sge = 4;
+			break;
+		case 10:
+			w->flags |= RURDMA_SEND_INLINE;
+			w->num_sge = 0;
+			w->inline_len = 40;
+			break;
+		case 11:
+			s[0].length = s[1].length = 0x7fffffff;
+			break;
+		case 12:
+			w->units = 0;
+			break;
+		case 13:
+			w->units = 4;
+			break;
+		case 15:
+		case 16:
+			w->opcode = RURDMA_OP_SEND;
+			break;
+		}
+		put(&c, raw, k == 6 ? 9 : 1);
+		if (k == 14)
+			__atomic_store_n(&c.sq->producer, c.tail + c.units + 1, __ATOMIC_SEQ_CST);
+		if (k == 15) {
+			/* The answer to our message meets a receive that makes no sense. */
+			struct rurdma_recv_wqe *r = (void *)((uint8_t *)c.rq + RURDMA_RING_ENTRIES);
+
+			r->num_sge = 200;
+		}
+		if (k == 16)
+			__atomic_store_n(&c.rq->producer, 0x12345678, __ATOMIC_SEQ_CST);
+		ring_all();
+		kick();
+		/* The first one is valid: nothing is to come. */
+		error = first_error(&c, &wc, k ? 20 : 3);
+		if (!ibv_get_async_event(device, &ae)) {
+			event = ae.event_type;
+			ibv_ack_async_event(&ae);
+		}
+		printf("reason %s state %d status %d vendor %u wr_id %llu event %d\n", reason_names[k], state(&c),
+		       error ? (int)wc.status : -1, error ? wc.vendor_err : 0, (unsigned long long)wc.wr_id, event);
+		hang_up(&c);
+	}
+	return 0;
+}

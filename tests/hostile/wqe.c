@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Work requests by hand. */
+#include "hostile.h"
+
+static void *unit(struct conn *c, uint32_t i)
+{
+	return (uint8_t *)c->sq + RURDMA_RING_ENTRIES + (i % c->units) * RURDMA_WQE_UNIT;
+}
+
+static void publish(struct conn *c, uint32_t units)
+{
+	c->tail += units;
+	__atomic_store_n(&c->sq->producer, c->tail, __ATOMIC_RELEASE);
+}
+
+/* A work request that is as it should be: one unit header and data of up to two SGEs. */
+uint32_t valid(struct conn *c, uint8_t *raw, uint8_t op)
+{
+	struct rurdma_send_wqe *w = (void *)raw;
+	struct rurdma_sge *s = (void *)(raw + RURDMA_SEND_HDR);
+
+	memset(raw, 0, 9 * RURDMA_WQE_UNIT);
+	w->wr_id = 0x1234000000000000ULL + c->tail;
+	w->opcode = op;
+	w->flags = RURDMA_SEND_SIGNALED;
+	w->units = 1;
+	w->imm_inv = op == RURDMA_OP_SEND_INV ? c->peer.rkey : c->mr->lkey;
+	w->remote_addr = c->peer.addr;
+	w->rkey = c->peer.rkey;
+	if (op == RURDMA_OP_NOP || op == RURDMA_OP_LOCAL_INV)
+		return 1;
+	w->num_sge = 2;
+	s[0] = (struct rurdma_sge){ (uintptr_t)c->buf, 40, c->mr->lkey };
+	s[1] = (struct rurdma_sge){ (uintptr_t)c->buf + 4096, 8, c->mr->lkey };
+	return 1;
+}
+
+void put(struct conn *c, const uint8_t *raw, uint32_t units)
+{
+	uint32_t i;
+
+	for (i = 0; i < units; i++)
+		memcpy(unit(c, c->tail + i), raw + i * RURDMA_WQE_UNIT, RURDMA_WQE_UNIT);
+	publish(c, units);
+}
