@@ -284,7 +284,7 @@ def test_netdev_removed(node):
 
 def gone_under_context(node, remove):
     node.link_add("rw0", "v0")
-    with node.start(["vtverbs", "device_removed", "10.1.0.1"]) as p:
+    with node.start(["vtdevice", "device_removed", "10.1.0.1"]) as p:
         p.wait_for("ready")
         node.run(remove, timeout=20)
         wait_until(lambda: not node.links())
@@ -309,7 +309,7 @@ def test_module_unloads_with_links_up(node):
     assert not module_loaded()
     assert not node.links()
     node.link_add("rw0", "v0")
-    with node.start(["vtverbs", "device_removed", "10.1.0.1"]) as p:
+    with node.start(["vtdevice", "device_removed", "10.1.0.1"]) as p:
         p.wait_for("ready")
         run("modprobe -r rurdma", timeout=20)
         assert not module_loaded()

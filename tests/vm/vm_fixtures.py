@@ -13,7 +13,7 @@ import pathlib
 import time
 
 import pytest
-from rvm import Kmsg, Node, Pair, module_loaded, run
+from rvm import Kmsg, Node, Pair, module_loaded, run, wait_until
 
 if not os.environ.get("RURDMA_VM") and pathlib.Path("/proc/1/comm").read_text().strip() != "init":
     raise pytest.UsageError("these tests change the machine's network: they run in the VM only (make vm-test)")
@@ -98,3 +98,21 @@ def netns(module):
     """One namespace with a dummy-free start: only `lo`, up."""
     with Node() as n:
         yield n
+
+
+@pytest.fixture(scope="module")
+def node(module):
+    """A namespace with an iWARP link, and a peer; shared by a file's tests."""
+    with Pair() as p:
+        yield p.a
+
+
+@pytest.fixture
+def vt(request, node):
+    """Runs a test of the file's program VT, with both ends in one process; afterwards nothing of it is left."""
+
+    def call(name, *args, **kw):
+        return node.run([request.module.VT, name, node.ip, *args], **kw)
+
+    yield call
+    wait_until(lambda: not node.in_use(), 10, lambda: f"left over: {node.in_use()}")

@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -25,6 +26,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 #include <infiniband/verbs.h>
@@ -282,6 +285,23 @@ static inline struct ibv_context *open_device(void)
 	return id->verbs;
 }
 
+/* A QP without a connection; its CQ and PD are of the program. */
+static inline struct ibv_qp *plain_qp(struct ibv_qp_init_attr *init)
+{
+	static struct ibv_pd *pd;
+	static struct ibv_cq *cq;
+
+	if (!pd) {
+		pd = ibv_alloc_pd(open_device());
+		cq = ibv_create_cq(open_device(), 1024, NULL, NULL, 0);
+		CHECK(pd && cq);
+	}
+	init->qp_type = init->qp_type ?: IBV_QPT_RC;
+	init->send_cq = init->recv_cq = cq;
+	errno = 0;
+	return ibv_create_qp(pd, init);
+}
+
 static inline void close_end(struct end *e)
 {
 	rdma_destroy_qp(e->id);
@@ -413,6 +433,19 @@ static inline void untouched_at(const void *p, size_t len, uint8_t value, int li
 
 #define UNTOUCHED(p, len, value) untouched_at(p, len, value, __LINE__)
 
+/* Without CAP_IPC_LOCK, and with this much that may be locked. */
+static inline void limit_memlock(size_t bytes)
+{
+	struct __user_cap_header_struct hdr = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2];
+	struct rlimit lim = { bytes, bytes };
+
+	OK(setrlimit(RLIMIT_MEMLOCK, &lim));
+	OK(syscall(SYS_capget, &hdr, data));
+	data[0].effective &= ~(1U << CAP_IPC_LOCK);
+	OK(syscall(SYS_capset, &hdr, data));
+}
+
 /* --- work --- */
 
 struct work {
@@ -534,6 +567,8 @@ static inline struct ibv_wc completion(struct ibv_cq *cq, uint64_t id, enum ibv_
 } while (0)
 
 /* --- the table --- */
+
+#define T(name) { #name, name }
 
 struct test {
 	const char *name;

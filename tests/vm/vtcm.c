@@ -669,8 +669,6 @@ static void silent_server(void)
 	pause();
 }
 
-#define T(name) { #name, name }
-
 static const struct test tests[] = {
 	T(connects), T(wildcard), T(wildcard_many), T(private_data), T(reject), T(refused),
 	T(disconnect_active), T(disconnect_passive), T(disconnect_both), T(destroyed_by_peer),

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Queue pairs and their states; vtqp.c has what they do."""
+
+VT = "vtqp"
+
+
+def test_qp_limits(vt):
+    """32 SGEs, 512 bytes inline, max_qp_wr; more is EINVAL."""
+    vt("qp_limits")
+
+
+def test_qp_type_refused(vt):
+    """iWARP has RC only."""
+    vt("qp_type_refused")
+
+
+def test_qp_numbers_unguessable(vt):
+    """QP numbers say nothing about other QPs."""
+    vt("qp_numbers_unguessable")
+
+
+def test_qp_query(vt):
+    """What was granted, the state, the rights."""
+    vt("qp_query")
+
+
+def test_qp_states_unconnected(vt):
+    """INIT, RTR, ERR, RESET without a connection; everything else is EINVAL."""
+    vt("qp_states_unconnected")
+
+
+def test_qp_states_connected(vt):
+    """From RTS: RTS, ERR, RESET; not INIT, not RTR, and never back from ERR."""
+    vt("qp_states_connected")
+
+
+def test_qp_wrong_current_state(vt):
+    """IBV_QP_CUR_STATE that is not so is EINVAL."""
+    vt("qp_wrong_current_state")
+
+
+def test_qp_sqd_drains(vt):
+    """SQD: what was posted is done, then the connection ends in order."""
+    vt("qp_sqd_drains")
+
+
+def test_qp_reset_forgets(vt):
+    """RESET: nothing of before completes, the QP is as new."""
+    vt("qp_reset_forgets")

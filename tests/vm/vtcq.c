@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Tests of completion queues; test_cq.py runs them. */
+
+#include "vt.h"
+
+#include <sched.h>
+
+static struct end c, s;
+
+static void cq_sizes(void)
+{
+	struct ibv_context *ctx = open_device();
+	struct ibv_device_attr attr;
+	struct ibv_cq *cq;
+
+	OK(ibv_query_device(ctx, &attr));
+	CHECK(attr.max_cqe >= 65535);
+	NULLS(EINVAL, ibv_create_cq(ctx, attr.max_cqe + 1, NULL, NULL, 0));
+	NULLS(EINVAL, ibv_create_cq(ctx, 0, NULL, NULL, 0));
+	for (int n = 1; n < 70000; n = n * 3 + 1) {
+		cq = ibv_create_cq(ctx, n, NULL, NULL, 0);
+		CHECK(cq);
+		CHECK(cq->cqe >= n);
+		OK(ibv_destroy_cq(cq));
+	}
+}
+
+static void cq_bad_vector(void)
+{
+	struct ibv_context *ctx = open_device();
+	struct ibv_comp_channel *cc = ibv_create_comp_channel(ctx);
+
+	CHECK(ctx->num_comp_vectors >= 1);
+	for (int v = 0; v < ctx->num_comp_vectors; v++)
+		OK(ibv_destroy_cq(ibv_create_cq(ctx, 16, NULL, cc, v)));
+	NULLS(EINVAL, ibv_create_cq(ctx, 16, NULL, cc, ctx->num_comp_vectors));
+	NULLS(EINVAL, ibv_create_cq(ctx, 16, NULL, cc, -1));
+}
+
+static void cq_in_use(void)
+{
+	connect_ends(&c, &s, NULL);
+	FAILS(EBUSY, ibv_destroy_cq(c.scq));
+	close_end(&c);
+}
+
+/* Takes an event from the channel; says whether there was one. */
+static bool cq_event(struct end *e, struct ibv_cq *want, int ms)
+{
+	struct ibv_cq *cq;
+	void *context;
+
+	if (!readable(e->cc->fd, ms))
+		return false;
+	OK(ibv_get_cq_event(e->cc, &cq, &context));
+	CHECK(cq == want);
+	ibv_ack_cq_events(cq, 1);
+	return true;
+}
+
+static void cq_event_any(void)
+{
+	struct buf b;
+
+	connect_ends(&c, &s, NULL);
+	b = new_buf(c.pd, 64);
+	/* Not armed: no event. */
+	rdma_buf(c.qp, 1, IBV_WR_RDMA_WRITE, &b, 0, 0, 0, SIGNALED);
+	DONE(c.scq, 1);
+	CHECK(!cq_event(&c, c.scq, QUIET));
+	for (int i = 0; i < 20; i++) {
+		OK(ibv_req_notify_cq(c.scq, 0));
+		rdma_buf(c.qp, 2, IBV_WR_RDMA_WRITE, &b, 0, 0, 0, SIGNALED);
+		CHECK(cq_event(&c, c.scq, SOON));
+		DONE(c.scq, 2);
+		/* One arming, one event. */
+		rdma_buf(c.qp, 3, IBV_WR_RDMA_WRITE, &b, 0, 0, 0, SIGNALED);
+		DONE(c.scq, 3);
+	}
+	CHECK(!cq_event(&c, c.scq, QUIET));
+}
+
+/* ARGS: CPU VECTOR EVENTS. Works on this CPU only; whoever started it looks where events come from. */
+static void cq_vector_events(void)
+{
+	struct opt o = { .vector = atoi(args[1]) };
+	cpu_set_t cpus;
+	struct buf b;
+
+	CPU_ZERO(&cpus);
+	CPU_SET(atoi(args[0]), &cpus);
+	OK(sched_setaffinity(0, sizeof(cpus), &cpus));
+	connect_ends(&c, &s, &o);
+	b = new_buf(c.pd, 64);
+	for (int i = 0; i < atoi(args[2]); i++) {
+		OK(ibv_req_notify_cq(c.scq, 0));
+		rdma_buf(c.qp, i, IBV_WR_RDMA_WRITE, &b, 0, 0, 0, SIGNALED);
+		CHECK(cq_event(&c, c.scq, SOON));
+		DONE(c.scq, i);
+	}
+	CHECK(!cq_event(&c, c.scq, QUIET));
+}
+
+/* CQs that go while their events are on the way to another CPU. */
+static void cq_vector_destroy(void)
+{
+	struct ibv_qp_init_attr init = { .qp_type = IBV_QPT_RC, .cap = { 8, 8, 1, 1, 0 } };
+	struct ibv_context *ctx = open_device();
+	struct ibv_pd *pd = ibv_alloc_pd(ctx);
+
+	for (int i = 0; i < 300; i++) {
+		struct ibv_comp_channel *cc = ibv_create_comp_channel(ctx);
+		struct ibv_cq *cq = ibv_create_cq(ctx, 16, NULL, cc, i % ctx->num_comp_vectors);
+		struct ibv_cq *got;
+		struct ibv_qp *qp;
+		void *context;
+
+		CHECK(cc && cq);
+		init.send_cq = init.recv_cq = cq;
+		qp = ibv_create_qp(pd, &init);
+		CHECK(qp);
+		OK(try_recv(qp, i, NULL, 0));
+		OK(ibv_req_notify_cq(cq, 0));
+		OK(to_state(qp, IBV_QPS_ERR));
+		OK(ibv_destroy_qp(qp));
+		if (i % 3 == 0) {
+			CHECK(readable(cc->fd, SOON));
+			OK(ibv_get_cq_event(cc, &got, &context));
+			CHECK(got == cq);
+			ibv_ack_cq_events(cq, 1);
+		}
+		OK(ibv_destroy_cq(cq));
+		OK(ibv_destroy_comp_channel(cc));
+	}
+}
+
+static void cq_event_solicited(void)
+{
+	struct buf a, b;
+
+	connect_ends(&c, &s, NULL);
+	a = new_buf(c.pd, 64);
+	b = new_buf(s.pd, 64);
+	for (int i = 0; i < 4; i++)
+		recv_buf(s.qp, i, &b, 64);
+	OK(ibv_req_notify_cq(s.rcq, 1));
+	send_buf(c.qp, 10, &a, 16, SIGNALED);
+	DONE(s.rcq, 0);
+	CHECK(!cq_event(&s, s.rcq, QUIET));
+	send_buf(c.qp, 11, &a, 16, SIGNALED | IBV_SEND_SOLICITED);
+	CHECK(cq_event(&s, s.rcq, SOON));
+	DONE(s.rcq, 1);
+	/* A request that fails counts as solicited. */
+	OK(ibv_req_notify_cq(s.rcq, 1));
+	OK(to_state(s.qp, IBV_QPS_ERR));
+	CHECK(cq_event(&s, s.rcq, SOON));
+	DONE_WITH(s.rcq, 2, WR_FLUSH_ERR);
+	DONE_WITH(s.rcq, 3, WR_FLUSH_ERR);
+}
+
+static void cq_overflow(void)
+{
+	struct opt o = { .cqe = 4, .swr = 64 };
+	struct buf b;
+	int depth;
+
+	connect_ends(&c, &s, &o);
+	b = new_buf(c.pd, 64);
+	depth = c.scq->cqe;
+	CHECK(depth < 32);
+	for (int i = 0; i < depth; i++)
+		rdma_buf(c.qp, i, IBV_WR_RDMA_WRITE, &b, 0, 0, 0, SIGNALED);
+	CHECK(!async_within(c.qp->context, IBV_EVENT_CQ_ERR, c.scq, QUIET));
+	rdma_buf(c.qp, depth, IBV_WR_RDMA_WRITE, &b, 0, 0, 0, SIGNALED);
+	ASYNC(c.qp->context, CQ_ERR, c.scq);
+	/* Nothing of what it held before is overwritten; then it is dead. */
+	for (int i = 0; i < depth; i++) {
+		struct ibv_wc wc;
+		int n = ibv_poll_cq(c.scq, 1, &wc);
+
+		if (n < 0)
+			break;
+		EQ(n, 1);
+		EQ(wc.wr_id, i);
+	}
+	close_end(&c);
+}
+
+static void cq_timestamp(void)
+{
+	struct ibv_cq_init_attr_ex attr = {
+		.cqe = 16,
+		.wc_flags = IBV_WC_STANDARD_FLAGS | IBV_WC_EX_WITH_COMPLETION_TIMESTAMP,
+	};
+	struct ibv_qp_init_attr init = {
+		.qp_type = IBV_QPT_RC,
+		.cap = { 8, 8, 1, 1, 0 },
+	};
+	struct ibv_poll_cq_attr poll_attr = {};
+	struct ibv_context *ctx = open_device();
+	struct ibv_cq_ex *cq = ibv_create_cq_ex(ctx, &attr);
+	struct timespec t;
+	struct ibv_qp *qp;
+	uint64_t before, after, last = 0;
+
+	CHECK(cq);
+	init.send_cq = init.recv_cq = ibv_cq_ex_to_cq(cq);
+	qp = ibv_create_qp(ibv_alloc_pd(ctx), &init);
+	CHECK(qp);
+	for (int i = 0; i < 4; i++)
+		OK(try_recv(qp, i, NULL, 0));
+	clock_gettime(CLOCK_MONOTONIC_RAW, &t);
+	before = t.tv_sec * 1000000000ULL + t.tv_nsec;
+	OK(to_state(qp, IBV_QPS_ERR));
+	for (int i = 0; i < 4; i++) {
+		long end = now_ms() + SOON;
+		int r;
+
+		while ((r = i ? ibv_next_poll(cq) : ibv_start_poll(cq, &poll_attr)) == ENOENT) {
+			CHECK(now_ms() < end);
+			CHECK(!i);
+		}
+		EQ(r, 0);
+		clock_gettime(CLOCK_MONOTONIC_RAW, &t);
+		after = t.tv_sec * 1000000000ULL + t.tv_nsec;
+		EQ(cq->wr_id, i);
+		EQ(cq->status, IBV_WC_WR_FLUSH_ERR);
+		last = ibv_wc_read_completion_ts(cq);
+		CHECK(last >= before && last <= after);
+		before = last;
+	}
+	ibv_end_poll(cq);
+}
+
+static const struct test tests[] = {
+	T(cq_sizes), T(cq_bad_vector), T(cq_in_use), T(cq_event_any), T(cq_event_solicited),
+	T(cq_overflow), T(cq_timestamp), T(cq_vector_events), T(cq_vector_destroy),
+};
+
+int main(int argc, char **argv)
+{
+	return run_test(tests, ARRAY_SIZE(tests), argc, argv);
+}
