@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+/* Completion queues: poll, purge, arm, resize. */
+#include "test_provider.h"
+
+static void complete(struct ibv_cq *cq, uint64_t wr_id, uint32_t qpn)
+{
+	struct rurdma_cqe cqe = { .wr_id = wr_id, .qp_num = qpn,
+				  .opcode = IBV_WC_RECV, .byte_len = 7,
+				  .imm_inv = 0x11223344, .wc_flags = IBV_WC_GRH,
+				  .vlan_id = 0xffff, .sl = 3, .src_qp = 99,
+				  .timestamp = 1000 };
+
+	fake_complete(fake_cq_of(cq), &cqe);
+}
+
+void test_poll(void)
+{
+	struct ibv_cq *cq = new_cq(4);
+	struct ibv_wc wc[8];
+	int i;
+
+	check(fake_ops->poll_cq(cq, 8, wc) == 0);
+	for (i = 0; i < 100; i++) {
+		complete(cq, i, 1);
+		complete(cq, 1000 + i, 2);
+		check(fake_ops->poll_cq(cq, 1, wc) == 1);
+		check(wc[0].wr_id == (uint64_t)i && wc[0].qp_num == 1);
+		check(wc[0].opcode == IBV_WC_RECV && wc[0].byte_len == 7);
+		check(wc[0].imm_data == 0x11223344 && wc[0].sl == 3);
+		check(wc[0].src_qp == 99 && wc[0].wc_flags == IBV_WC_GRH);
+		check(fake_ops->poll_cq(cq, 8, wc) == 1);
+		check(wc[0].wr_id == (uint64_t)1000 + i);
+	}
+
+	/* Overflow: what is there is there, then the error. */
+	for (i = 0; i < 5; i++)
+		complete(cq, i, 1);
+	check(fake_ops->poll_cq(cq, 8, wc) == 4);
+	check(fake_ops->poll_cq(cq, 8, wc) == -EIO);
+	check(!fake_ops->destroy_cq(cq));
+}
+
+void test_purge(void)
+{
+	struct ibv_cq *cq = new_cq(8);
+	struct ibv_qp *qp = new_qp(IBV_QPT_RC, cq, 1, 1);
+	struct ibv_wc wc[8];
+
+	complete(cq, 1, qp->qp_num);
+	complete(cq, 2, 0x999);
+	complete(cq, 3, qp->qp_num);
+	set_state(qp, IBV_QPS_RESET);
+	check(fake_ops->poll_cq(cq, 8, wc) == 1 && wc[0].wr_id == 2);
+	complete(cq, 4, qp->qp_num);
+	check(!fake_ops->destroy_qp(qp));
+	check(fake_ops->poll_cq(cq, 8, wc) == 0);
+	check(fake_cq_of(cq)->ring.hdr->consumer == 4);
+	check(!fake_ops->destroy_cq(cq));
+}
+
+void test_poll_ex(void)
+{
+	struct ibv_cq_init_attr_ex attr = {
+		.cqe = 8,
+		.wc_flags = IBV_WC_STANDARD_FLAGS |
+			    IBV_WC_EX_WITH_COMPLETION_TIMESTAMP |
+			    IBV_WC_EX_WITH_COMPLETION_TIMESTAMP_WALLCLOCK |
+			    IBV_WC_EX_WITH_CVLAN,
+	};
+	struct ibv_poll_cq_attr pa = {};
+	struct ibv_cq_ex *cq;
+	struct timespec ts;
+	uint64_t now;
+
+	attr.wc_flags |= IBV_WC_EX_WITH_FLOW_TAG;
+	check(!fake_ops->create_cq_ex(ctx, &attr) && errno == EOPNOTSUPP);
+	attr.wc_flags &= ~IBV_WC_EX_WITH_FLOW_TAG;
+	cq = fake_ops->create_cq_ex(ctx, &attr);
+	check(cq);
+	/* The module stamps only what was asked to be. */
+	check(fake_cq_wc_flags & IBV_WC_EX_WITH_COMPLETION_TIMESTAMP);
+
+	check(cq->start_poll(cq, &pa) == ENOENT);
+	complete((struct ibv_cq *)cq, 1, 5);
+	complete((struct ibv_cq *)cq, 2, 6);
+	check(!cq->start_poll(cq, &pa));
+	/* Arming while polling must not lock up. */
+	check(!fake_ops->req_notify_cq((struct ibv_cq *)cq, 0));
+	check(cq->wr_id == 1 && cq->status == IBV_WC_SUCCESS);
+	check(cq->read_opcode(cq) == IBV_WC_RECV && cq->read_qp_num(cq) == 5);
+	check(cq->read_byte_len(cq) == 7 && cq->read_src_qp(cq) == 99);
+	check(cq->read_imm_data(cq) == 0x11223344 && cq->read_sl(cq) == 3);
+	check(cq->read_wc_flags(cq) == IBV_WC_GRH);
+	check(cq->read_cvlan(cq) == 0 && cq->read_slid(cq) == 0);
+	check(cq->read_completion_ts(cq) == 1000);
+	clock_gettime(CLOCK_REALTIME, &ts);
+	now = ts.tv_sec * 1000000000ULL + ts.tv_nsec;
+	clock_gettime(CLOCK_MONOTONIC_RAW, &ts);
+	now -= ts.tv_sec * 1000000000ULL + ts.tv_nsec;
+	check(cq->read_completion_wallclock_ns(cq) - 1000 - now + 1000000000 <
+	      2000000000);
+	check(!cq->next_poll(cq));
+	check(cq->wr_id == 2);
+	check(cq->next_poll(cq) == ENOENT);
+	cq->end_poll(cq);
+	check(cq->start_poll(cq, &pa) == ENOENT);
+	complete((struct ibv_cq *)cq, 3, 6);
+	check(!cq->start_poll(cq, &pa));
+	cq->end_poll(cq);
+	check(cq->start_poll(cq, &pa) == ENOENT);
+	check(fake_cq_of((struct ibv_cq *)cq)->ring.hdr->consumer == 3);
+	check(!fake_ops->destroy_cq((struct ibv_cq *)cq));
+}
+
+void test_arm(void)
+{
+	struct ibv_cq *cq = new_cq(8);
+	struct fake_cq *f = fake_cq_of(cq);
+
+	complete(cq, 1, 1);
+	check(f->events == 0);
+	check(!fake_ops->req_notify_cq(cq, 1));
+	complete(cq, 1, 1);
+	check(f->events == 0);			/* not solicited */
+	check(!fake_ops->req_notify_cq(cq, 0));
+	check(!fake_ops->req_notify_cq(cq, 1));	/* does not weaken */
+	complete(cq, 1, 1);
+	check(f->events == 1);
+	complete(cq, 1, 1);
+	check(f->events == 1);
+	check(!fake_ops->destroy_cq(cq));
+}
+
+void test_resize(void)
+{
+	struct ibv_cq *cq;
+	struct ibv_wc wc[16];
+	int i, round;
+
+	fake_start_index = -2u;
+	cq = new_cq(4);
+	for (round = 0; round < 4; round++) {
+		for (i = 0; i < 4; i++)
+			complete(cq, round * 10 + i, 1);
+		check(fake_ops->poll_cq(cq, 1, wc) == 1);
+		check(fake_ops->resize_cq(cq, 2) == EINVAL);
+		check(fake_ops->resize_cq(cq, 0) == EINVAL);
+		check(!fake_ops->req_notify_cq(cq, 0));
+		check(!fake_ops->resize_cq(cq, 16 >> (round & 1)));
+		complete(cq, round * 10 + 4, 1);
+		check(fake_cq_of(cq)->events == (unsigned int)round + 1);
+		check(fake_ops->poll_cq(cq, 16, wc) == 4);
+		for (i = 0; i < 4; i++)
+			check(wc[i].wr_id == (uint64_t)(round * 10 + i + 1));
+	}
+	check(!fake_ops->destroy_cq(cq));
+	fake_start_index = 0;
+}
