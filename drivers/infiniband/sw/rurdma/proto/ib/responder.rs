@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is done with requests (IBTA volume 1, sections 9.7.4 and 9.7.5 for RC, 9.8.2 for UC).
+//!
+//! For each packet the owner asks [`Responder::receive`] what it means, touches memory and queues as told,
+//! and says how that went: [`Responder::accept`], or [`Responder::refuse`], or
+//! [`Responder::not_ready`].
+
+#![forbid(unsafe_code)]
+
+use super::cut::Mtu;
+use super::responses::{Ack, Answer, Resource, Responses, TooMany};
+use crate::proto::serial::Psn;
+use crate::proto::wire::ib::opcode::{Extra, Op, Place, Service};
+use crate::proto::wire::ib::packet::{Atomic, Received, Remote};
+use crate::proto::wire::ib::syndrome::{Nak, Syndrome};
+use crate::proto::wqe::MAX_MSG;
+use core::ops::DerefMut;
+
+/// What is to be executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Data for the oldest receive, at this offset of its message.
+    Send {
+        /// Where in the message.
+        place: Place,
+        /// Offset of the payload.
+        offset: u32,
+        /// What comes with the last packet.
+        extra: Extra,
+    },
+    /// Data for memory.
+    Write {
+        /// Where in the message.
+        place: Place,
+        /// The whole message: it is checked when it begins.
+        remote: Remote,
+        /// Offset of the payload.
+        offset: u32,
+        /// Immediate data, which takes a receive, comes with the last packet.
+        imm: bool,
+    },
+    /// Memory is asked for.
+    Read(Remote),
+    /// Compare and swap.
+    CmpSwp(Atomic),
+    /// Fetch and add.
+    FetchAdd(Atomic),
+    /// Flush: its type and level, and the memory.
+    Flush(u32, Remote),
+    /// 8 bytes at once.
+    AtomicWrite(Remote),
+}
+
+/// What a packet means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing.
+    Drop,
+    /// It is answered, or acknowledged, once more: see what is to be sent.
+    Repeat,
+    /// It is to be executed.
+    Execute(Step),
+    /// The request makes no sense: see what is to be sent; the QP fails.
+    Invalid,
+    /// UC: a message of which packets are missing is forgotten. What it took is to be given back, then
+    /// the packet is to be received again.
+    Abandon,
+}
+
+/// A message whose last packet has not come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Message {
+    /// None.
+    None,
+    /// A SEND of which this much has come.
+    Send(u32),
+    /// A WRITE of which this much has come.
+    Write(Remote, u32),
+}
+
+/// The responder of a connected QP; storage for its answers is the caller's.
+#[derive(Debug)]
+pub struct Responder<S> {
+    service: Service,
+    mtu: Mtu,
+    /// The number of the next packet.
+    expected: Psn,
+    /// Messages that were completed.
+    msn: u32,
+    message: Message,
+    /// The requester knows that a packet is missing, or that we are not ready.
+    told: bool,
+    /// Answers on their way.
+    pub responses: Responses<S>,
+}
+
+impl<S: DerefMut<Target = [Resource]>> Responder<S> {
+    /// A responder that expects nothing yet.
+    pub fn new(slots: S) -> Self {
+        Responder {
+            service: Service::Rc,
+            mtu: Mtu::MIN,
+            expected: Psn::new(0),
+            msn: 0,
+            message: Message::None,
+            told: false,
+            responses: Responses::new(slots, 0),
+        }
+    }
+
+    /// The QP becomes ready to receive: the first packet has this number; so many requests may be
+    /// answered at a time.
+    pub fn begin(&mut self, service: Service, mtu: Mtu, first: Psn, depth: u32) {
+        self.service = service;
+        self.mtu = mtu;
+        self.expected = first;
+        self.msn = 0;
+        self.message = Message::None;
+        self.told = false;
+        self.responses.reset(depth);
+    }
+
+    /// The number of the next packet.
+    pub fn expected(&self) -> Psn {
+        self.expected
+    }
+
+    /// The path MTU.
+    pub fn mtu(&self) -> Mtu {
+        self.mtu
+    }
+
+    /// A request has come.
+    pub fn receive(&mut self, r: &Received) -> Verdict {
+        let p = &r.packet;
+        if p.opcode.service != self.service || !p.opcode.is_request() {
+            return Verdict::Drop;
+        }
+        if p.psn != self.expected {
+            if self.service == Service::Uc {
+                return self.lost(r);
+            }
+            if p.psn.precedes(self.expected) {
+                return self.duplicate(r);
+            }
+            if self.told {
+                return Verdict::Drop;
+            }
+            self.told = true;
+            self.say(self.expected, Syndrome::Nak(Nak::Sequence));
+            return Verdict::Repeat;
+        }
+        match self.step(r) {
+            Some(step) => Verdict::Execute(step),
+            None if self.service == Service::Uc => self.lost(r),
+            None => {
+                self.refuse(Nak::InvalidRequest);
+                Verdict::Invalid
+            }
+        }
+    }
+
+    /// What a packet with the expected number asks for; `None` if it makes no sense here (sections
+    /// 9.7.4.1.2 to 9.7.4.1.6).
+    fn step(&self, r: &Received) -> Option<Step> {
+        let p = &r.packet;
+        let len = u32::try_from(r.payload_len).ok()?;
+        // Between the packets of a message is nothing else.
+        let going_on = match p.opcode.op {
+            Op::Send(place, _) | Op::Write(place, _) => !place.begins(),
+            _ => false,
+        };
+        if going_on != (self.message != Message::None) {
+            return None;
+        }
+        match p.opcode.op {
+            Op::Send(place, extra) => {
+                let offset = match self.message {
+                    Message::Send(offset) => offset,
+                    Message::None => 0,
+                    Message::Write(..) => return None,
+                };
+                self.fits(place, len)?;
+                (len <= MAX_MSG - offset).then_some(Step::Send {
+                    place,
+                    offset,
+                    extra,
+                })
+            }
+            Op::Write(place, extra) => {
+                let (remote, offset) = match self.message {
+                    Message::Write(remote, offset) => (remote, offset),
+                    Message::None => (p.remote, 0),
+                    Message::Send(_) => return None,
+                };
+                self.fits(place, len)?;
+                let left = remote.length.checked_sub(offset)?.checked_sub(len)?;
+                // The length of the first packet's header is that of the message.
+                if remote.length > MAX_MSG || place.ends() != (left == 0) {
+                    return None;
+                }
+                Some(Step::Write {
+                    place,
+                    remote,
+                    offset,
+                    imm: extra == Extra::Imm,
+                })
+            }
+            Op::ReadRequest => {
+                (len == 0 && p.remote.length <= MAX_MSG).then_some(Step::Read(p.remote))
+            }
+            Op::CmpSwp => (len == 0).then_some(Step::CmpSwp(p.atomic)),
+            Op::FetchAdd => (len == 0).then_some(Step::FetchAdd(p.atomic)),
+            Op::Flush => (len == 0).then_some(Step::Flush(p.flush, p.remote)),
+            Op::AtomicWrite => {
+                (len == 8 && p.remote.length == 8).then_some(Step::AtomicWrite(p.remote))
+            }
+            Op::ReadResponse(_) | Op::Acknowledge | Op::AtomicAcknowledge => None,
+        }
+    }
+
+    /// Whether a packet at this place may have so many bytes.
+    fn fits(&self, place: Place, len: u32) -> Option<()> {
+        let mtu = self.mtu.bytes();
+        match place {
+            Place::First | Place::Middle => len == mtu,
+            Place::Last => len > 0 && len <= mtu,
+            Place::Only => len <= mtu,
+        }
+        .then_some(())
+    }
+
+    /// The step of this packet was executed; or, a read, will be.
+    pub fn accept(&mut self, r: &Received, step: &Step, result: u64) -> Result<(), TooMany> {
+        let len = r.payload_len as u32;
+        let psn = self.expected;
+        let (ends, mut packets) = match *step {
+            Step::Send { place, offset, .. } => {
+                self.message = if place.ends() {
+                    Message::None
+                } else {
+                    Message::Send(offset + len)
+                };
+                (place.ends(), 1)
+            }
+            Step::Write {
+                place,
+                remote,
+                offset,
+                ..
+            } => {
+                self.message = if place.ends() {
+                    Message::None
+                } else {
+                    Message::Write(remote, offset + len)
+                };
+                (place.ends(), 1)
+            }
+            _ => (true, 1),
+        };
+        let msn = if ends { self.msn + 1 } else { self.msn } & 0xff_ffff;
+        let answer = match *step {
+            Step::Read(remote) => {
+                packets = self.mtu.packets(remote.length);
+                Some(Answer::Read(remote))
+            }
+            Step::CmpSwp(_) | Step::FetchAdd(_) => Some(Answer::Atomic(result)),
+            Step::Flush(..) | Step::AtomicWrite(_) => Some(Answer::Done),
+            Step::Send { .. } | Step::Write { .. } => None,
+        };
+        if let Some(answer) = answer {
+            if let Err(e) = self.responses.push(answer, psn, packets, msn) {
+                self.refuse(Nak::InvalidRequest);
+                return Err(e);
+            }
+        }
+        self.msn = msn;
+        self.expected = psn.plus(packets);
+        self.told = false;
+        if answer.is_none() && r.packet.ack_request && self.service == Service::Rc {
+            self.say(psn, Syndrome::Ack);
+        }
+        Ok(())
+    }
+
+    /// There is no receive for it: the requester is asked to come again (section 9.7.5.2.8).
+    pub fn not_ready(&mut self, timer: u8) {
+        self.told = true;
+        self.say(self.expected, Syndrome::Rnr(timer));
+    }
+
+    /// It may not be executed, or could not: the requester is told.
+    pub fn refuse(&mut self, nak: Nak) {
+        if self.service == Service::Rc {
+            self.say(self.expected, Syndrome::Nak(nak));
+        }
+    }
+
+    fn say(&mut self, psn: Psn, syndrome: Syndrome) {
+        self.responses.acknowledge(Ack {
+            psn,
+            syndrome,
+            msn: self.msn,
+        });
+    }
+
+    /// A request that was executed comes again (section 9.7.4.1.1 and 9.7.5.1.5).
+    fn duplicate(&mut self, r: &Received) -> Verdict {
+        let p = &r.packet;
+        let known = match p.opcode.op {
+            Op::ReadRequest => self.responses.again(p.psn, Some((p.remote, self.mtu))),
+            Op::CmpSwp | Op::FetchAdd | Op::Flush | Op::AtomicWrite => {
+                self.responses.again(p.psn, None)
+            }
+            _ => {
+                // Everything so far has arrived; a refusal says that, too.
+                if !self.responses.refuses() {
+                    self.say(self.expected.plus(Self::BEFORE), Syndrome::Ack);
+                }
+                true
+            }
+        };
+        if known {
+            Verdict::Repeat
+        } else {
+            Verdict::Drop
+        }
+    }
+
+    /// One less, modulo 2^24.
+    const BEFORE: u32 = 0xff_ffff;
+
+    /// UC: packets are missing, or out of order. A message goes on with its first packet only (section
+    /// 9.8.2.2.1).
+    fn lost(&mut self, r: &Received) -> Verdict {
+        let was = core::mem::replace(&mut self.message, Message::None);
+        if was != Message::None {
+            return Verdict::Abandon;
+        }
+        let begins = match r.packet.opcode.op {
+            Op::Send(place, _) | Op::Write(place, _) => place.begins(),
+            _ => false,
+        };
+        if !begins || r.packet.psn == self.expected {
+            return Verdict::Drop;
+        }
+        self.expected = r.packet.psn;
+        match self.step(r) {
+            Some(step) => Verdict::Execute(step),
+            None => Verdict::Drop,
+        }
+    }
+}

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The invariant CRC of RoCEv2 (IBTA volume 1, section 7.8.1 and annex A17.3.3): Ethernet's CRC-32 over
+//! everything from the IP header on that no router changes; what one may change counts as ones. In front
+//! stand 8 bytes of ones for the LRH that RoCE has not.
+
+#![forbid(unsafe_code)]
+
+use super::hdr::BTH_LEN;
+
+/// An implementation of CRC-32 (polynomial 0x04c11db7, reflected).
+///
+/// `crc32` continues the remainder `crc` over `data`, without inverting anything before or after: the
+/// convention of the kernel's `crc32_le()`.
+pub trait Crc32 {
+    /// Continues `crc` over `data`.
+    fn crc32(crc: u32, data: &[u8]) -> u32;
+}
+
+/// The remainder after the 8 bytes of ones.
+pub const SEED: u32 = 0xdebb_20e3;
+
+/// What is sent for the final remainder.
+pub const fn to_wire(crc: u32) -> [u8; 4] {
+    (!crc).to_le_bytes()
+}
+
+/// Bytes of an IPv4 header without options.
+pub const IPV4_LEN: usize = 20;
+/// Bytes of an IPv6 header.
+pub const IPV6_LEN: usize = 40;
+/// Bytes of a UDP header.
+pub const UDP_LEN: usize = 8;
+
+/// What of an IP header the ICRC covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IpFields {
+    /// IPv4 without options.
+    V4 {
+        /// Source.
+        src: [u8; 4],
+        /// Destination.
+        dst: [u8; 4],
+        /// Identification.
+        id: u16,
+        /// Flags and fragment offset; with nothing but "don't fragment" a datagram is whole.
+        frag: u16,
+    },
+    /// IPv6 without extension headers.
+    V6 {
+        /// Source.
+        src: [u8; 16],
+        /// Destination.
+        dst: [u8; 16],
+    },
+}
+
+/// The remainder behind the BTH of a datagram with `udp_payload` bytes, from BTH to ICRC.
+pub fn begin<C: Crc32>(
+    ip: &IpFields,
+    src_port: u16,
+    dst_port: u16,
+    udp_payload: u16,
+    bth: &[u8; BTH_LEN],
+) -> u32 {
+    const PROTOCOL_UDP: u8 = 17;
+    let udp_len = udp_payload.wrapping_add(UDP_LEN as u16);
+    let mut crc = match ip {
+        IpFields::V4 { src, dst, id, frag } => {
+            let total = udp_len.wrapping_add(IPV4_LEN as u16).to_be_bytes();
+            let [id0, id1] = id.to_be_bytes();
+            let [frag0, frag1] = frag.to_be_bytes();
+            // Ones: type of service, time to live, checksum.
+            let mut hdr = [
+                0x45, 0xff, total[0], total[1], id0, id1, frag0, frag1, 0xff, PROTOCOL_UDP, 0xff, 0xff,
+                0, 0, 0, 0, 0, 0, 0, 0,
+            ];
+            fill(&mut hdr, 12, src);
+            fill(&mut hdr, 16, dst);
+            C::crc32(SEED, &hdr)
+        }
+        IpFields::V6 { src, dst } => {
+            let len = udp_len.to_be_bytes();
+            let mut hdr = [0; IPV6_LEN];
+            // Ones: traffic class, flow label, hop limit.
+            fill(
+                &mut hdr,
+                0,
+                &[0x6f, 0xff, 0xff, 0xff, len[0], len[1], PROTOCOL_UDP, 0xff],
+            );
+            fill(&mut hdr, 8, src);
+            fill(&mut hdr, 24, dst);
+            C::crc32(SEED, &hdr)
+        }
+    };
+    let [s0, s1] = src_port.to_be_bytes();
+    let [d0, d1] = dst_port.to_be_bytes();
+    let [l0, l1] = udp_len.to_be_bytes();
+    // Ones: checksum.
+    crc = C::crc32(crc, &[s0, s1, d0, d1, l0, l1, 0xff, 0xff]);
+    // Ones: FECN, BECN and what is reserved beside them.
+    let mut bth = *bth;
+    bth[4] = 0xff;
+    C::crc32(crc, &bth)
+}
+
+/// Copies `from` to `at` of `to`.
+fn fill(to: &mut [u8], at: usize, from: &[u8]) {
+    for (t, f) in to.iter_mut().skip(at).zip(from) {
+        *t = *f;
+    }
+}
+
+/// CRC-32 bit by bit. For tests, and where nothing better is at hand.
+#[derive(Debug)]
+pub struct Bitwise;
+
+impl Crc32 for Bitwise {
+    fn crc32(crc: u32, data: &[u8]) -> u32 {
+        data.iter().fold(crc, |crc, byte| {
+            (0..8).fold(crc ^ u32::from(*byte), |c, _| {
+                if c & 1 == 1 {
+                    (c >> 1) ^ 0xedb8_8320
+                } else {
+                    c >> 1
+                }
+            })
+        })
+    }
+}
+
+#[cfg(any(test, CONFIG_KUNIT = "y"))]
+#[cfg_attr(CONFIG_KUNIT = "y", ::kernel::macros::kunit_tests(rurdma_proto_ib_icrc))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seed_is_eight_bytes_of_ones() {
+        assert_eq!(Bitwise::crc32(!0, &[0xff; 8]), SEED);
+        assert_eq!(!Bitwise::crc32(!0, b"123456789"), 0xcbf4_3926);
+    }
+}
