@@ -19,7 +19,7 @@ TIMEOUT = float(os.environ.get("RURDMA_TIMEOUT", "60"))
 REPORT = re.compile(
     r"BUG:|WARNING:|Oops|possible circular|possible recursive|inconsistent lock state|KASAN|UBSAN|"
     r"kmemleak: \d+ new|suspicious RCU|refcount_t|rust_kernel: panicked|soft lockup|hard LOCKUP|"
-    r"hung task|blocked for more than|general protection|scheduling while atomic|"
+    r"hung task|blocked for more than|scheduling while atomic|"
     r"sleeping function called|unregister_netdevice: waiting"
 )
 
