@@ -108,7 +108,12 @@ impl<D: Driver> UnregisteredDevice<D> {
 
 impl<D: Driver> Drop for UnregisteredDevice<D> {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant; `dealloc_driver` takes the driver's device if it is set.
+        // Not by `dealloc_driver`, which the core does not know before it has the callbacks.
+        // SAFETY: The creation fails.
+        if let Some(dev) = unsafe { self.object().take() } {
+            D::device_gone(&dev);
+        }
+        // SAFETY: By the type invariant.
         unsafe { bindings::ib_dealloc_device(self.raw.as_ptr()) };
     }
 }
