@@ -35,12 +35,24 @@ void rurdma_xa_init(struct xarray *xa)
 
 int rurdma_xa_insert(struct xarray *xa, unsigned long index, void *entry, gfp_t gfp)
 {
-	return xa_insert_irq(xa, index, entry, gfp);
+	unsigned long flags;
+	int err;
+
+	xa_lock_irqsave(xa, flags);
+	err = __xa_insert(xa, index, entry, gfp);
+	xa_unlock_irqrestore(xa, flags);
+	return err;
 }
 
 void *rurdma_xa_erase(struct xarray *xa, unsigned long index)
 {
-	return xa_erase_irq(xa, index);
+	unsigned long flags;
+	void *entry;
+
+	xa_lock_irqsave(xa, flags);
+	entry = __xa_erase(xa, index);
+	xa_unlock_irqrestore(xa, flags);
+	return entry;
 }
 
 void *rurdma_memcpy(void *dst, const void *src, size_t len)

@@ -26,3 +26,4 @@
 #include <rdma/rurdma-abi.h>
 #include "helpers.h"
 #include "helpers_net.h"
+#include "helpers_roce.h"

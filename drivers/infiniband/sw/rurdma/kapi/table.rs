@@ -2,13 +2,13 @@
 
 //! Number to object: QPNs, STags and the like.
 //!
-//! Look-ups take no lock and run in any context; insertion and removal may run in process context
-//! only. An object that is removed is not found again, and the table's own reference to it is given
+//! Look-ups take no lock. All run in any context, but for [`ObjTable::insert`]. An object that is removed is not found again, and the table's own reference to it is given
 //! back after an RCU grace period, so that a look-up always finds a living one.
 
 use crate::bindings;
 use core::marker::PhantomData;
-use kernel::alloc::flags::GFP_KERNEL;
+use kernel::alloc::flags::{GFP_ATOMIC, GFP_KERNEL};
+use kernel::alloc::Flags;
 use kernel::prelude::*;
 use kernel::sync::{rcu, Arc};
 use kernel::types::Opaque;
@@ -53,12 +53,21 @@ impl<T: Send + Sync + 'static> ObjTable<T> {
 
     /// Enters `object` at `index`. EBUSY if the place is taken. May sleep.
     pub(crate) fn insert(&self, index: u32, object: Arc<T>) -> Result {
+        self.insert_with(index, object, GFP_KERNEL, bindings::GFP_KERNEL)
+    }
+
+    /// The same without sleeping.
+    pub(crate) fn insert_atomic(&self, index: u32, object: Arc<T>) -> Result {
+        self.insert_with(index, object, GFP_ATOMIC, bindings::GFP_ATOMIC)
+    }
+
+    fn insert_with(&self, index: u32, object: Arc<T>, flags: Flags, gfp: u32) -> Result {
         let node = KBox::into_raw(KBox::new(
             Node {
                 rcu: Opaque::zeroed(),
                 object,
             },
-            GFP_KERNEL,
+            flags,
         )?);
         // SAFETY: `xa` is initialised; `node` is valid and aligned to a pointer.
         let err = unsafe {
@@ -66,7 +75,7 @@ impl<T: Send + Sync + 'static> ObjTable<T> {
                 self.xa.get(),
                 index as usize,
                 node.cast(),
-                bindings::GFP_KERNEL,
+                gfp,
             )
         };
         if err != 0 {
@@ -88,7 +97,7 @@ impl<T: Send + Sync + 'static> ObjTable<T> {
         unsafe { node.as_ref() }.map(|node| node.object.clone())
     }
 
-    /// Takes an object out. The caller's own reference keeps it alive; process context.
+    /// Takes an object out. The caller's own reference keeps it alive.
     pub(crate) fn remove(&self, index: u32) {
         // SAFETY: `xa` is initialised.
         let node = unsafe { bindings::rurdma_xa_erase(self.xa.get(), index as usize) };

@@ -18,6 +18,7 @@ use kernel::alloc::flags::GFP_KERNEL;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
+pub(crate) mod sges;
 mod span;
 
 pub(crate) use span::Span;

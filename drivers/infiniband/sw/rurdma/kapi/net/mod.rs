@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The network stack as a kernel user of TCP sees it.
+//! The network stack as a kernel user of TCP and UDP sees it.
 
 pub(crate) mod addr;
 pub(crate) mod errno;
@@ -10,6 +10,7 @@ pub(crate) mod notifier;
 pub(crate) mod page;
 pub(crate) mod skb;
 pub(crate) mod socket;
+pub(crate) mod udp;
 
 use crate::bindings;
 

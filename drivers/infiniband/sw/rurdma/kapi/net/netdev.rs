@@ -59,6 +59,11 @@ impl NetNs {
     pub(super) fn as_ptr(&self) -> *mut bindings::net {
         self.0.as_ptr()
     }
+
+    /// Tells it from others, as long as something holds it.
+    pub(crate) fn id(&self) -> usize {
+        self.0.as_ptr().addr()
+    }
 }
 
 impl Drop for NetNs {
@@ -135,7 +140,7 @@ impl NetDevice {
         addr
     }
 
-    /// Its MTU.
+    /// Its MTU in bytes.
     pub(crate) fn mtu(&self) -> u32 {
         // SAFETY: By the type invariant.
         unsafe { bindings::rurdma_dev_mtu(self.as_ptr()) }

@@ -73,6 +73,8 @@ pub(crate) struct PortImmutable {
 pub(crate) enum Protocol {
     /// iWARP with iw_cm.
     Iwarp,
+    /// RoCEv2 with ib_cm.
+    Roce,
 }
 
 /// Asynchronous events.

@@ -84,6 +84,7 @@ impl<D: Driver> UnregisteredDevice<D> {
             (*raw).node_guid = u64::from_ne_bytes(init.node_guid);
             (*raw).node_type = match init.protocol {
                 Protocol::Iwarp => bindings::RDMA_NODE_RNIC,
+                Protocol::Roce => bindings::RDMA_NODE_IB_CA,
             } as u8;
             (*raw).phys_port_cnt = 1;
             (*raw).num_comp_vectors = init.comp_vectors;
@@ -91,7 +92,7 @@ impl<D: Driver> UnregisteredDevice<D> {
             (*raw).link_ops = link_ops.as_ptr();
             (*raw).driver_def = kick::uapi_definition();
             bindings::rurdma_prepare_device(raw, netdev.as_ptr());
-            bindings::ib_set_device_ops(raw, &device_ops::<D>());
+            bindings::ib_set_device_ops(raw, &device_ops::<D>(init.protocol));
             kick::set_handler::<D>();
         }
         // SAFETY: The netdev is held; the core takes references of its own.
@@ -125,6 +126,15 @@ impl DeviceHandle {
             // SAFETY: `with` gives a living device; the core copies the event and defers.
             unsafe { bindings::rurdma_dispatch_port_event(raw, event.as_raw()) }
         });
+    }
+
+    /// Whether an address of the port's netdev is this GID of RoCEv2. Any context.
+    pub(crate) fn has_gid(&self, gid: &[u8; 16]) -> bool {
+        self.with(|raw| {
+            // SAFETY: `with` gives a living device; a GID has 16 bytes.
+            unsafe { bindings::rurdma_is_own_gid(raw, gid.as_ptr()) }
+        })
+        .unwrap_or(false)
     }
 
     /// Begins to unregister the device from a context that may not wait for it.
@@ -276,6 +286,10 @@ pub(super) unsafe extern "C" fn get_port_immutable<D: Driver>(
         out.pkey_tbl_len = a.pkey_table_len;
         out.core_cap_flags = match a.protocol {
             Protocol::Iwarp => bindings::RDMA_CORE_PORT_IWARP,
+            Protocol::Roce => {
+                out.max_mad_size = bindings::IB_MGMT_MAD_SIZE;
+                bindings::rurdma_core_port_roce()
+            }
         };
         Ok(0)
     })

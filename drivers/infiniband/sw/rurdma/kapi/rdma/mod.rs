@@ -6,7 +6,9 @@
 //! of it, one file for each verbs object.
 
 pub(crate) mod account;
+mod ah;
 pub(crate) mod attr;
+pub(crate) mod av;
 pub(crate) mod cq;
 pub(crate) mod device;
 pub(crate) mod iwcm;

@@ -3,7 +3,8 @@
 //! What a driver implements, and the table of callbacks that the core gets for it.
 
 use crate::bindings;
-use crate::kapi::rdma::attr::{DeviceAttr, PortAttr, PortImmutable};
+use crate::kapi::rdma::attr::{DeviceAttr, PortAttr, PortImmutable, Protocol};
+use crate::kapi::rdma::av::Av;
 use crate::kapi::rdma::cq::{CqHandle, CqInit, NotifyFlags, WcWriter};
 use crate::kapi::rdma::device::{self, IbDevice};
 use crate::kapi::rdma::iwcm;
@@ -15,7 +16,7 @@ use crate::kapi::rdma::srq::{SrqAttr, SrqHandle};
 use crate::kapi::rdma::stats::{self, COUNTERS};
 use crate::kapi::rdma::ucontext::Context;
 use crate::kapi::rdma::udata::Udata;
-use crate::kapi::rdma::{cq, mmap, pd, qp, srq, ucontext};
+use crate::kapi::rdma::{ah, cq, mmap, pd, qp, srq, ucontext};
 use core::mem::size_of;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -39,6 +40,8 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
     type Srq: Send + Sync;
     /// Of an `ib_mr`.
     type Mr: Send + Sync;
+    /// Of an `ib_ah`.
+    type Ah: Send + Sync;
     /// The iWARP connection manager.
     type IwCm: iwcm::IwCm<Device = Self::Device>;
 
@@ -78,6 +81,13 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
     fn alloc_pd(dev: &Arc<Self::Device>) -> Result<Arc<Self::Pd>>;
     /// `ibv_dealloc_pd(3)`.
     fn dealloc_pd(pd: &Self::Pd);
+
+    /// `ibv_create_ah(3)`; any context.
+    fn create_ah(pd: &Arc<Self::Pd>, av: Av) -> Result<Arc<Self::Ah>>;
+    /// The number by which work requests name it.
+    fn ah_handle(ah: &Self::Ah) -> u32;
+    /// `ibv_destroy_ah(3)`; any context.
+    fn destroy_ah(ah: &Self::Ah);
 
     /// `ibv_create_cq(3)`; also tells the number of entries granted.
     fn create_cq(
@@ -157,7 +167,7 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
 }
 
 /// The callbacks for driver `D`.
-pub(super) fn device_ops<D: Driver>() -> bindings::ib_device_ops {
+pub(super) fn device_ops<D: Driver>(protocol: Protocol) -> bindings::ib_device_ops {
     let mut ops: bindings::ib_device_ops = pin_init::zeroed();
 
     // SAFETY: Pure function.
@@ -169,7 +179,6 @@ pub(super) fn device_ops<D: Driver>() -> bindings::ib_device_ops {
     ops.query_device = Some(device::query_device::<D>);
     ops.query_port = Some(device::query_port::<D>);
     ops.get_port_immutable = Some(device::get_port_immutable::<D>);
-    ops.query_gid = Some(device::query_gid::<D>);
     ops.dealloc_driver = Some(device::dealloc_driver::<D>);
 
     ops.alloc_hw_port_stats = Some(stats::alloc_hw_port_stats::<D>);
@@ -209,10 +218,23 @@ pub(super) fn device_ops<D: Driver>() -> bindings::ib_device_ops {
     ops.alloc_mr = Some(mr::alloc_mr::<D>);
     ops.map_mr_sg = Some(mr::map_mr_sg::<D>);
 
-    ops.iw_add_ref = Some(qp::iw_add_ref::<D>);
-    ops.iw_rem_ref = Some(qp::iw_rem_ref::<D>);
-    ops.iw_get_qp = Some(qp::iw_get_qp::<D>);
-    iwcm::fill_ops::<D::IwCm, D>(&mut ops);
+    match protocol {
+        Protocol::Iwarp => {
+            ops.query_gid = Some(device::query_gid::<D>);
+            ops.iw_add_ref = Some(qp::iw_add_ref::<D>);
+            ops.iw_rem_ref = Some(qp::iw_rem_ref::<D>);
+            ops.iw_get_qp = Some(qp::iw_get_qp::<D>);
+            iwcm::fill_ops::<D::IwCm, D>(&mut ops);
+        }
+        Protocol::Roce => {
+            ops.query_pkey = Some(ah::query_pkey);
+            ops.get_link_layer = Some(ah::get_link_layer);
+            ops.create_ah = Some(ah::create_ah::<D>);
+            ops.create_user_ah = Some(ah::create_user_ah::<D>);
+            ops.destroy_ah = Some(ah::destroy_ah::<D>);
+            ops.size_ib_ah = size_of::<Object<bindings::ib_ah, D::Ah>>();
+        }
+    }
 
     ops.size_ib_ucontext = size_of::<Object<bindings::ib_ucontext, D::Ucontext>>();
     ops.size_ib_pd = size_of::<Object<bindings::ib_pd, D::Pd>>();

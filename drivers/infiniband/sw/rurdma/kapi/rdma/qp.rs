@@ -4,6 +4,8 @@
 
 use crate::bindings;
 use crate::kapi::errno::not_supported;
+use crate::kapi::rdma::ah;
+use crate::kapi::rdma::av::Av;
 use crate::kapi::rdma::object::{Handle, Object};
 use crate::kapi::rdma::ops::{device_of, Driver};
 use crate::kapi::rdma::udata::Udata;
@@ -53,6 +55,45 @@ impl QpState {
     }
 }
 
+/// `enum ib_qp_type`, those that there are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum QpKind {
+    /// Reliable connection.
+    Rc,
+    /// Unreliable connection.
+    Uc,
+    /// Unreliable datagram.
+    Ud,
+    /// The general services interface: QP 1, for MADs.
+    Gsi,
+}
+
+impl QpKind {
+    fn from_raw(raw: bindings::ib_qp_type) -> Option<Self> {
+        Some(match raw {
+            bindings::ib_qp_type_IB_QPT_RC => Self::Rc,
+            bindings::ib_qp_type_IB_QPT_UC => Self::Uc,
+            bindings::ib_qp_type_IB_QPT_UD => Self::Ud,
+            bindings::ib_qp_type_IB_QPT_GSI => Self::Gsi,
+            _ => return None,
+        })
+    }
+
+    fn as_raw(self) -> bindings::ib_qp_type {
+        match self {
+            Self::Rc => bindings::ib_qp_type_IB_QPT_RC,
+            Self::Uc => bindings::ib_qp_type_IB_QPT_UC,
+            Self::Ud => bindings::ib_qp_type_IB_QPT_UD,
+            Self::Gsi => bindings::ib_qp_type_IB_QPT_GSI,
+        }
+    }
+
+    /// Whether each send names its peer.
+    pub(crate) fn is_datagram(self) -> bool {
+        matches!(self, Self::Ud | Self::Gsi)
+    }
+}
+
 /// Capabilities of a QP, `ib_qp_cap`.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct QpCap {
@@ -68,8 +109,10 @@ pub(crate) struct QpCap {
     pub(crate) max_inline: u32,
 }
 
-/// What is asked of a new RC QP; `cap` becomes what is granted.
+/// What is asked of a new QP; `cap` becomes what is granted.
 pub(crate) struct QpInit<D: Driver> {
+    /// Its type.
+    pub(crate) kind: QpKind,
     /// Its PD.
     pub(crate) pd: Arc<D::Pd>,
     /// Where sends complete.
@@ -100,8 +143,31 @@ pub(crate) struct QpQuery {
     pub(crate) cap: QpCap,
     /// Every send is signalled.
     pub(crate) sig_all: bool,
-    /// MTU of the netdev in bytes.
-    pub(crate) mtu: u32,
+    /// `enum ib_mtu` of the path.
+    pub(crate) path_mtu: u8,
+    /// What the transport keeps.
+    pub(crate) path: PathQuery,
+}
+
+/// What is modified and queried of a connection or a datagram QP.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct PathQuery {
+    /// Number of the first packet to be received.
+    pub(crate) rq_psn: u32,
+    /// Number of the next packet to be sent.
+    pub(crate) sq_psn: u32,
+    /// The peer's QP.
+    pub(crate) dest_qpn: u32,
+    /// Q_Key.
+    pub(crate) qkey: u32,
+    /// Code of the acknowledge timeout.
+    pub(crate) timeout: u8,
+    /// Retries.
+    pub(crate) retry_count: u8,
+    /// Retries when the peer is not ready.
+    pub(crate) rnr_retry: u8,
+    /// Code of the time that a peer waits when we are not ready.
+    pub(crate) min_rnr_timer: u8,
 }
 
 /// Changes asked of a QP.
@@ -143,6 +209,86 @@ impl QpAttr<'_> {
     pub(crate) fn max_rd_atomic(&self) -> Option<u8> {
         self.has(bindings::ib_qp_attr_mask_IB_QP_MAX_QP_RD_ATOMIC)
             .then_some(self.raw.max_rd_atomic)
+    }
+
+    /// Whether the core's rules for IB allow this change from one state to the other.
+    pub(crate) fn is_allowed(&self, kind: QpKind, from: QpState, to: QpState) -> bool {
+        // SAFETY: Pure function.
+        unsafe {
+            bindings::rurdma_modify_is_ok(from as u32, to as u32, kind.as_raw(), self.mask as c_int)
+        }
+    }
+
+    /// The path to the peer.
+    pub(crate) fn av(&self) -> Result<Option<Av>> {
+        if !self.has(bindings::ib_qp_attr_mask_IB_QP_AV) {
+            return Ok(None);
+        }
+        // SAFETY: The core resolved it and holds the SGID while we are called.
+        unsafe { Av::read(&self.raw.ah_attr) }.map(Some)
+    }
+
+    /// `enum ib_mtu` of the path.
+    pub(crate) fn path_mtu(&self) -> Option<u8> {
+        self.has(bindings::ib_qp_attr_mask_IB_QP_PATH_MTU)
+            .then_some(self.raw.path_mtu as u8)
+    }
+
+    /// Takes over what is to change.
+    pub(crate) fn update(&self, path: &mut PathQuery) {
+        let raw = self.raw;
+        for (bit, to, from) in [
+            (
+                bindings::ib_qp_attr_mask_IB_QP_RQ_PSN,
+                &mut path.rq_psn,
+                raw.rq_psn,
+            ),
+            (
+                bindings::ib_qp_attr_mask_IB_QP_SQ_PSN,
+                &mut path.sq_psn,
+                raw.sq_psn,
+            ),
+            (
+                bindings::ib_qp_attr_mask_IB_QP_DEST_QPN,
+                &mut path.dest_qpn,
+                raw.dest_qp_num,
+            ),
+            (
+                bindings::ib_qp_attr_mask_IB_QP_QKEY,
+                &mut path.qkey,
+                raw.qkey,
+            ),
+        ] {
+            if self.has(bit) {
+                *to = from;
+            }
+        }
+        for (bit, to, from) in [
+            (
+                bindings::ib_qp_attr_mask_IB_QP_TIMEOUT,
+                &mut path.timeout,
+                raw.timeout,
+            ),
+            (
+                bindings::ib_qp_attr_mask_IB_QP_RETRY_CNT,
+                &mut path.retry_count,
+                raw.retry_cnt,
+            ),
+            (
+                bindings::ib_qp_attr_mask_IB_QP_RNR_RETRY,
+                &mut path.rnr_retry,
+                raw.rnr_retry,
+            ),
+            (
+                bindings::ib_qp_attr_mask_IB_QP_MIN_RNR_TIMER,
+                &mut path.min_rnr_timer,
+                raw.min_rnr_timer,
+            ),
+        ] {
+            if self.has(bit) {
+                *to = from;
+            }
+        }
     }
 
     /// Inbound reads.
@@ -220,6 +366,19 @@ pub(crate) struct SendWr<'a> {
     pub(crate) inline: bool,
     /// With which data.
     pub(crate) sges: Sges<'a>,
+    /// To whom, of a datagram QP.
+    pub(crate) ud: Option<UdWr>,
+}
+
+/// To whom a datagram goes.
+#[derive(Clone, Copy)]
+pub(crate) struct UdWr {
+    /// Number of the address handle.
+    pub(crate) ah: u32,
+    /// The peer's QP.
+    pub(crate) qpn: u32,
+    /// Its Q_Key.
+    pub(crate) qkey: u32,
 }
 
 impl SendWr<'_> {
@@ -250,7 +409,17 @@ impl SendWr<'_> {
 /// A list of a kernel user's send work requests.
 pub(crate) struct SendWrs<'a> {
     next: *const bindings::ib_send_wr,
+    /// Of a datagram QP: tells the number of an address handle.
+    ah_handle: Option<unsafe fn(*mut bindings::ib_ah) -> Result<u32>>,
     _scope: PhantomData<&'a ()>,
+}
+
+/// # Safety
+///
+/// `raw` is a living address handle of ours, or null.
+unsafe fn handle_of<D: Driver>(raw: *mut bindings::ib_ah) -> Result<u32> {
+    // SAFETY: By the caller's promise.
+    unsafe { ah::of_raw::<D>(raw) }.map(|ah| D::ah_handle(ah))
 }
 
 impl<'a> SendWrs<'a> {
@@ -296,6 +465,19 @@ impl<'a> SendWrs<'a> {
             }
             _ => SendKind::Unsupported,
         };
+        let ud = self.ah_handle.map(|number| {
+            // SAFETY: Work requests for a datagram QP are embedded in an `ib_ud_wr`, whose address
+            // handle lives until the send completes.
+            unsafe {
+                let ud = &*self.next.cast::<bindings::ib_ud_wr>();
+                UdWr {
+                    // Handle 0 is nobody's: the send fails.
+                    ah: number(ud.ah).unwrap_or(0),
+                    qpn: ud.remote_qpn,
+                    qkey: ud.remote_qkey,
+                }
+            }
+        });
         // A fast registration has no SGEs.
         let sges = match kind {
             SendKind::RegMr(..) | SendKind::LocalInv(_) => Sges(&[]),
@@ -311,6 +493,7 @@ impl<'a> SendWrs<'a> {
             fence: flags & bindings::ib_send_flags_IB_SEND_FENCE != 0,
             inline: flags & bindings::ib_send_flags_IB_SEND_INLINE != 0,
             sges,
+            ud,
         })
     }
 
@@ -437,9 +620,9 @@ pub(super) unsafe extern "C" fn create_qp<D: Driver>(
                 device_of::<D>((*qp).device)?,
             )
         };
-        if raw.qp_type != bindings::ib_qp_type_IB_QPT_RC || !raw.rwq_ind_tbl.is_null() {
+        let Some(kind) = QpKind::from_raw(raw.qp_type).filter(|_| raw.rwq_ind_tbl.is_null()) else {
             return Err(not_supported());
-        }
+        };
         // SAFETY: By the caller's promise.
         let pd = unsafe { (*qp).pd };
         if raw.send_cq.is_null() || raw.recv_cq.is_null() || pd.is_null() {
@@ -448,6 +631,7 @@ pub(super) unsafe extern "C" fn create_qp<D: Driver>(
         // SAFETY: By the caller's promise.
         let mut q = unsafe {
             QpInit::<D> {
+                kind,
                 pd: Object::<_, D::Pd>::get(pd)?.clone(),
                 send_cq: Object::<_, D::Cq>::get(raw.send_cq)?.clone(),
                 recv_cq: Object::<_, D::Cq>::get(raw.recv_cq)?.clone(),
@@ -543,8 +727,15 @@ pub(super) unsafe extern "C" fn query_qp<D: Driver>(
         };
         attr.qp_state = q.state as u32;
         attr.cur_qp_state = q.state as u32;
-        // SAFETY: Pure function.
-        attr.path_mtu = unsafe { bindings::rurdma_mtu_to_enum(q.mtu as c_int) };
+        attr.path_mtu = u32::from(q.path_mtu);
+        attr.rq_psn = q.path.rq_psn;
+        attr.sq_psn = q.path.sq_psn;
+        attr.dest_qp_num = q.path.dest_qpn;
+        attr.qkey = q.path.qkey;
+        attr.timeout = q.path.timeout;
+        attr.retry_cnt = q.path.retry_count;
+        attr.rnr_retry = q.path.rnr_retry;
+        attr.min_rnr_timer = q.path.min_rnr_timer;
         attr.qp_access_flags = q.access as c_int;
         attr.max_rd_atomic = q.max_rd_atomic;
         attr.max_dest_rd_atomic = q.max_dest_rd_atomic;
@@ -613,8 +804,12 @@ pub(super) unsafe extern "C" fn post_send<D: Driver>(
             }
             return D::kick_qp(inner).map(|()| 0);
         }
+        // SAFETY: By the caller's promise.
+        let kind = QpKind::from_raw(unsafe { (*qp).qp_type });
+        let datagram = kind.is_some_and(QpKind::is_datagram);
         let mut wrs = SendWrs {
             next: wr,
+            ah_handle: datagram.then_some(handle_of::<D> as unsafe fn(_) -> _),
             _scope: PhantomData,
         };
         let ret = D::post_send(inner, &mut wrs);

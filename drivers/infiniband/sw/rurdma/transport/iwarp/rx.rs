@@ -491,19 +491,6 @@ fn local_error(_error: Denied) -> Failure {
     }
 }
 
-/// The SGE in which byte `at` of a message lies, and the offset in it.
-fn locate(sges: &[Sge], at: u64) -> Option<(Sge, u64)> {
-    let mut start = 0;
-    for sge in sges {
-        let end = start + u64::from(sge.length);
-        if at < end {
-            return Some((*sge, at - start));
-        }
-        start = end;
-    }
-    None
-}
-
 /// As [`locate`], for the oldest of our reads.
 fn sink_sge(qp: &Qp, at: u64) -> Option<(Sge, u64)> {
     let shared = qp.stream().shared.lock();
@@ -512,38 +499,4 @@ fn sink_sge(qp: &Qp, at: u64) -> Option<(Sge, u64)> {
     let from = slot * shared.sink_stride;
     let sges = shared.sink_sges.get(from..from + usize::from(sink.sges))?;
     locate(sges, at)
-}
-
-/// Places `n` bytes at `offset` of a message into the SGEs that `find` finds.
-#[expect(clippy::too_many_arguments)]
-fn scatter(
-    qp: &Qp,
-    pd: u64,
-    find: impl Fn(u64) -> Option<(Sge, u64)>,
-    mut offset: u64,
-    chunk: &SkbChunk<'_>,
-    mut from: usize,
-    mut n: usize,
-    mut crc: Option<&mut u32>,
-) -> Result<(), Denied> {
-    while n > 0 {
-        let (sge, into) = find(offset).ok_or(Denied::Bounds)?;
-        let len = n.min((u64::from(sge.length) - into) as usize);
-        let addr = sge.addr.checked_add(into).ok_or(Denied::Wrap)?;
-        let span = Span::local(
-            &qp.dev,
-            !qp.user,
-            sge.lkey,
-            pd,
-            addr,
-            len as u64,
-            Access::LocalWrite,
-        )?;
-        span.place(0, chunk, from, len, crc.as_deref_mut())
-            .map_err(|_| Denied::Bounds)?;
-        offset += len as u64;
-        from += len;
-        n -= len;
-    }
-    Ok(())
 }

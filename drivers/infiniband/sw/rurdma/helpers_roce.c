@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: GPL-2.0
+
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/udp.h>
+#include <net/ip.h>
+#include <net/ip6_checksum.h>
+#include <net/ip6_route.h>
+#include <net/ipv6.h>
+#include <net/route.h>
+#include <net/udp.h>
+#include <rdma/ib_cache.h>
+#include <rdma/ib_mad.h>
+
+#include "helpers_roce.h"
+
+int rurdma_read_av(const struct rdma_ah_attr *attr, struct rurdma_av *av)
+{
+	const struct ib_global_route *grh = rdma_ah_read_grh(attr);
+	const struct ib_gid_attr *sgid = grh->sgid_attr;
+	struct net_device *ndev;
+
+	if (!(rdma_ah_get_ah_flags(attr) & IB_AH_GRH) || !sgid)
+		return -EINVAL;
+	memcpy(av->sgid, sgid->gid.raw, sizeof(av->sgid));
+	memcpy(av->dgid, grh->dgid.raw, sizeof(av->dgid));
+	av->flow_label = grh->flow_label;
+	av->traffic_class = grh->traffic_class;
+	av->hop_limit = grh->hop_limit;
+	av->udp_encap = sgid->gid_type == IB_GID_TYPE_ROCE_UDP_ENCAP;
+	rcu_read_lock();
+	ndev = rdma_read_gid_attr_ndev_rcu(sgid);
+	av->ifindex = IS_ERR(ndev) ? 0 : ndev->ifindex;
+	rcu_read_unlock();
+	return av->ifindex ? 0 : -ENODEV;
+}
+
+u32 rurdma_core_port_roce(void)
+{
+	return RDMA_CORE_PORT_IBA_ROCE_UDP_ENCAP;
+}
+
+bool rurdma_is_own_gid(struct ib_device *dev, const u8 *gid)
+{
+	const struct ib_gid_attr *attr;
+
+	attr = rdma_find_gid_by_port(dev, (const union ib_gid *)gid, IB_GID_TYPE_ROCE_UDP_ENCAP, 1,
+				     NULL);
+	if (IS_ERR(attr))
+		return false;
+	rdma_put_gid_attr(attr);
+	return true;
+}
+
+bool rurdma_modify_is_ok(enum ib_qp_state cur, enum ib_qp_state next, enum ib_qp_type type,
+			 int mask)
+{
+	return ib_modify_qp_is_ok(cur, next, type, mask);
+}
+
+int rurdma_udp_create(struct net *net, int family, struct socket **sock)
+{
+	int err = sock_create_kern(net, family, SOCK_DGRAM, IPPROTO_UDP, sock);
+
+	if (err)
+		return err;
+	(*sock)->sk->sk_allocation = GFP_ATOMIC;
+	WRITE_ONCE((*sock)->sk->sk_rcvbuf, 8 << 20);
+	/* A reader that polls the device is not ours. */
+#ifdef CONFIG_NET_RX_BUSY_POLL
+	WRITE_ONCE((*sock)->sk->sk_ll_usec, 0);
+#endif
+	return 0;
+}
+
+struct sk_buff *rurdma_udp_receive(struct sock *sk)
+{
+	int off = 0, err;
+
+	return __skb_recv_udp(sk, MSG_DONTWAIT, &off, &err);
+}
+
+bool rurdma_udp_parse(struct sk_buff *skb, struct rurdma_datagram *d)
+{
+	const struct udphdr *udp = udp_hdr(skb);
+
+	if (skb_linearize(skb))
+		return false;
+	udp = udp_hdr(skb);
+	d->v6 = ip_hdr(skb)->version == 6;
+	d->ip = skb_network_header(skb);
+	d->ip_len = skb_network_header_len(skb);
+	d->payload = skb->data;
+	d->len = skb->len;
+	d->ifindex = skb->skb_iif;
+	d->src_port = ntohs(udp->source);
+	d->dst_port = ntohs(udp->dest);
+	return d->ip_len == (d->v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
+}
+
+/* Room for any link, then IPv6 and UDP; `len` bytes of network header and what follows. */
+struct sk_buff *rurdma_alloc_packet(unsigned int len)
+{
+	unsigned int headroom = LL_MAX_HEADER;
+	struct sk_buff *skb = alloc_skb(headroom + len, GFP_ATOMIC | __GFP_NOWARN);
+
+	if (skb) {
+		skb_reserve(skb, headroom);
+		skb_put(skb, len);
+	}
+	return skb;
+}
+
+struct dst_entry *rurdma_route4(struct net *net, int ifindex, const u8 *src, const u8 *dst, u8 tos)
+{
+	struct flowi4 fl = {
+		.flowi4_oif = ifindex,
+		.flowi4_proto = IPPROTO_UDP,
+		.flowi4_dscp = inet_dsfield_to_dscp(tos),
+	};
+	struct rtable *rt;
+
+	memcpy(&fl.saddr, src, sizeof(fl.saddr));
+	memcpy(&fl.daddr, dst, sizeof(fl.daddr));
+	rt = ip_route_output_key(net, &fl);
+	return IS_ERR(rt) ? NULL : &rt->dst;
+}
+
+struct dst_entry *rurdma_route6(struct net *net, int ifindex, const u8 *src, const u8 *dst,
+				u32 flowinfo)
+{
+	struct flowi6 fl = {
+		.flowi6_oif = ifindex,
+		.flowi6_proto = IPPROTO_UDP,
+		.flowlabel = htonl(flowinfo),
+	};
+	struct dst_entry *rt;
+
+	memcpy(&fl.saddr, src, sizeof(fl.saddr));
+	memcpy(&fl.daddr, dst, sizeof(fl.daddr));
+	rt = ip6_dst_lookup_flow(net, NULL, &fl, NULL);
+	return IS_ERR(rt) ? NULL : rt;
+}
+
+void rurdma_dst_put(struct dst_entry *dst)
+{
+	dst_release(dst);
+}
+
+int rurdma_send4(struct net *net, struct sk_buff *skb, struct dst_entry *dst)
+{
+	const struct iphdr *ip = (const struct iphdr *)skb->data;
+
+	skb_reset_network_header(skb);
+	skb_set_transport_header(skb, sizeof(*ip));
+	skb->protocol = htons(ETH_P_IP);
+	skb_dst_set(skb, dst_clone(dst));
+	udp_set_csum(false, skb, ip->saddr, ip->daddr, skb->len - sizeof(*ip));
+	return ip_local_out(net, NULL, skb);
+}
+
+int rurdma_send6(struct net *net, struct sk_buff *skb, struct dst_entry *dst)
+{
+	const struct ipv6hdr *ip = (const struct ipv6hdr *)skb->data;
+
+	skb_reset_network_header(skb);
+	skb_set_transport_header(skb, sizeof(*ip));
+	skb->protocol = htons(ETH_P_IPV6);
+	skb_dst_set(skb, dst_clone(dst));
+	udp6_set_csum(false, skb, &ip->saddr, &ip->daddr, skb->len - sizeof(*ip));
+	return ip6_local_out(net, NULL, skb);
+}

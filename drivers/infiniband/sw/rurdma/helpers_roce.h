@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Wrappers for what RoCE needs, for Rust. No logic here. */
+#ifndef _RURDMA_HELPERS_ROCE_H
+#define _RURDMA_HELPERS_ROCE_H
+
+#include <linux/skbuff.h>
+#include <net/dst.h>
+#include <net/net_namespace.h>
+#include <net/sock.h>
+#include <rdma/ib_verbs.h>
+
+/* What of an address vector a packet is made from. */
+struct rurdma_av {
+	u8 sgid[16];
+	u8 dgid[16];
+	int ifindex;
+	u32 flow_label;
+	u8 traffic_class;
+	u8 hop_limit;
+	bool udp_encap;
+};
+
+/* What of the headers before the BTH matters. */
+struct rurdma_datagram {
+	const u8 *payload;
+	const u8 *ip;		/* the IP header */
+	u32 len;		/* of the payload */
+	u32 ip_len;
+	int ifindex;
+	u16 src_port;
+	u16 dst_port;
+	bool v6;
+};
+
+u32 rurdma_core_port_roce(void);
+int rurdma_read_av(const struct rdma_ah_attr *attr, struct rurdma_av *av);
+bool rurdma_is_own_gid(struct ib_device *dev, const u8 *gid);
+bool rurdma_modify_is_ok(enum ib_qp_state cur, enum ib_qp_state next, enum ib_qp_type type,
+			 int mask);
+
+int rurdma_udp_create(struct net *net, int family, struct socket **sock);
+struct sk_buff *rurdma_udp_receive(struct sock *sk);
+bool rurdma_udp_parse(struct sk_buff *skb, struct rurdma_datagram *d);
+
+struct sk_buff *rurdma_alloc_packet(unsigned int len);
+struct dst_entry *rurdma_route4(struct net *net, int ifindex, const u8 *src, const u8 *dst, u8 tos);
+struct dst_entry *rurdma_route6(struct net *net, int ifindex, const u8 *src, const u8 *dst,
+				u32 flowinfo);
+void rurdma_dst_put(struct dst_entry *dst);
+int rurdma_send4(struct net *net, struct sk_buff *skb, struct dst_entry *dst);
+int rurdma_send6(struct net *net, struct sk_buff *skb, struct dst_entry *dst);
+
+#endif

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! UDP port 4791 of a network namespace, and the links that it is for.
+//!
+//! One pair of sockets, IPv4 and IPv6, serves all links of a namespace. The first link opens them, the
+//! last one closes them, which a namespace that ends waits for.
+
+use super::receive;
+use crate::device::Device;
+use crate::kapi::net::udp::{Datagram, Datagrams, UdpSocket};
+use crate::kapi::slot::Slot;
+use crate::kapi::sync::{new_spinlock_irq, SpinLockIrq};
+use crate::proto::wire::ib::UDP_PORT;
+use kernel::alloc::flags::GFP_KERNEL;
+use kernel::prelude::*;
+use kernel::sync::{new_mutex, Arc, ArcBorrow, Mutex};
+
+static NAMESPACES: Slot<Namespaces> = Slot::new();
+
+/// Those with a link.
+#[pin_data]
+pub(crate) struct Namespaces {
+    #[pin]
+    list: Mutex<KVec<Open>>,
+}
+
+/// A namespace whose sockets are open. The sockets go first.
+struct Open {
+    _v4: UdpSocket,
+    _v6: Option<UdpSocket>,
+    links: Arc<Links>,
+}
+
+/// The links of a namespace.
+#[pin_data]
+pub(super) struct Links {
+    /// Which namespace; only compared.
+    net: usize,
+    #[pin]
+    links: SpinLockIrq<KVec<Arc<Device>>>,
+}
+
+/// At the module's init.
+pub(crate) fn init() -> Result {
+    NAMESPACES.set(Arc::pin_init(
+        pin_init!(Namespaces { list <- new_mutex!(KVec::new(), "Namespaces::list") }),
+        GFP_KERNEL,
+    )?)
+}
+
+/// At the module's exit, when there are no links any more.
+pub(crate) fn exit() {
+    drop(NAMESPACES.take());
+}
+
+/// The link's netdev is in a namespace: the link receives what comes to its addresses. EADDRINUSE:
+/// somebody else has the port, rxe for example. Process context.
+pub(super) fn join(dev: &Arc<Device>) -> Result {
+    let net = dev.netdev.net().ok_or(ENODEV)?;
+    let namespaces = NAMESPACES.get().ok_or(ENODEV)?;
+    let mut list = namespaces.list.lock();
+    if let Some(open) = list.iter().find(|o| o.links.net == net.id()) {
+        return open.links.add(dev);
+    }
+    let id = net.id();
+    let links = Arc::pin_init(
+        try_pin_init!(Links {
+            net: id,
+            links <- new_spinlock_irq!(KVec::new(), "Links::links"),
+        }),
+        GFP_KERNEL,
+    )?;
+    let v4 = UdpSocket::new(&net, false, UDP_PORT, links.clone())?;
+    let v6 = match UdpSocket::new(&net, true, UDP_PORT, links.clone()) {
+        Ok(v6) => Some(v6),
+        // A kernel without IPv6, or one where it is switched off.
+        Err(e) if e.to_errno() == -97 => None,
+        Err(e) => return Err(e),
+    };
+    links.add(dev)?;
+    list.push(
+        Open {
+            _v4: v4,
+            _v6: v6,
+            links,
+        },
+        GFP_KERNEL,
+    )?;
+    Ok(())
+}
+
+/// The link receives nothing any more. Process context.
+pub(super) fn leave(dev: &Device) {
+    let Some(namespaces) = NAMESPACES.get() else {
+        return;
+    };
+    let mut closed = None;
+    {
+        let mut list = namespaces.list.lock();
+        for open in list.iter() {
+            open.links.remove(dev);
+        }
+        let empty = list.iter().position(|o| o.links.links.lock().is_empty());
+        if let Some(i) = empty {
+            closed = list.remove(i).ok();
+        }
+    }
+    drop(closed);
+}
+
+impl Links {
+    fn add(&self, dev: &Arc<Device>) -> Result {
+        let mut fresh = KVec::with_capacity(1, GFP_KERNEL)?;
+        loop {
+            // Room is made without the lock.
+            let mut links = self.links.lock();
+            if fresh.capacity() > links.len() {
+                for d in links.iter() {
+                    fresh.push_within_capacity(d.clone()).map_err(|_| ENOMEM)?;
+                }
+                fresh
+                    .push_within_capacity(dev.clone())
+                    .map_err(|_| ENOMEM)?;
+                core::mem::swap(&mut *links, &mut fresh);
+                drop(links);
+                return Ok(());
+            }
+            let room = links.len() + 1;
+            drop(links);
+            fresh = KVec::with_capacity(room, GFP_KERNEL)?;
+        }
+    }
+
+    fn remove(&self, dev: &Device) {
+        let gone = {
+            let mut links = self.links.lock();
+            let at = links.iter().position(|d| core::ptr::eq(&**d, dev));
+            at.and_then(|i| links.remove(i).ok())
+        };
+        drop(gone);
+    }
+
+    /// Whether a QP's link is one of these.
+    pub(super) fn has(&self, dev: &Device) -> bool {
+        self.links
+            .lock()
+            .iter()
+            .any(|d| core::ptr::eq(&**d, dev))
+    }
+
+    /// The link that has this address.
+    pub(super) fn with_gid(&self, gid: &[u8; 16]) -> Option<Arc<Device>> {
+        // Few links, and only management asks.
+        let mut i = 0;
+        loop {
+            let dev = self.links.lock().get(i)?.clone();
+            if dev.handle.has_gid(gid) {
+                return Some(dev);
+            }
+            i += 1;
+        }
+    }
+}
+
+impl Datagrams for Links {
+    fn received(this: ArcBorrow<'_, Self>, datagram: &Datagram<'_>) {
+        receive::datagram(&this, datagram);
+    }
+}
