@@ -203,6 +203,22 @@ impl<S: DerefMut<Target = [Slot]>> Requester<S> {
         self.since_ack = 0;
     }
 
+    /// Forgets everything.
+    pub fn reset(&mut self) {
+        self.head = 0;
+        self.tail = 0;
+        self.at = 0;
+        self.packet = 0;
+        self.unacked = self.next_psn;
+        self.unsent = self.next_psn;
+        self.waits = false;
+    }
+
+    /// UC: what was sent is as good as arrived.
+    pub fn all_arrived(&mut self) {
+        self.unacked = self.unsent;
+    }
+
     fn slot(&self, number: u32) -> Option<&Slot> {
         let mask = self.slots.len().wrapping_sub(1);
         self.slots.get(number as usize & mask)

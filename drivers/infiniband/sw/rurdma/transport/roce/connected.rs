@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The state machines of an RC or UC QP, and the work requests that they are about.
+
+use crate::proto::ib::requester::{Requester, Slot};
+use crate::proto::ib::responder::Responder;
+use crate::proto::ib::responses::Resource;
+use crate::proto::wqe::abi::WQE_UNIT;
+use crate::proto::wqe::send::{SendLimits, SendWqe};
+use crate::rq::RecvWr;
+use crate::transport::roce::MAX_RD_ATOM;
+use kernel::alloc::flags::GFP_KERNEL;
+use kernel::prelude::*;
+
+/// Under the QP's lock.
+pub(super) struct Connected {
+    pub(super) requester: Requester<KVVec<Slot>>,
+    pub(super) responder: Responder<KVVec<Resource>>,
+    /// Private copies of the work requests that the requester has, by number: what was checked once is
+    /// what is sent, and sent again.
+    shadow: KVVec<u8>,
+    /// Bytes of each.
+    stride: usize,
+    /// Receive of the message in progress.
+    pub(super) recv: RecvWr,
+    pub(super) have_recv: bool,
+    /// When the requester last heard something, in nanoseconds.
+    pub(super) heard: u64,
+    /// When the responder may be asked again; 0: it did not ask for time.
+    pub(super) not_before: u64,
+    /// The timer is running.
+    pub(super) timer_armed: bool,
+}
+
+impl Connected {
+    /// Of a QP that is not connected ever.
+    pub(super) fn none() -> Self {
+        Self::with(KVVec::new(), KVVec::new(), KVVec::new(), 0)
+    }
+
+    /// For a send queue with room for `sq_wr` work requests of `units` units.
+    pub(super) fn new(sq_wr: u32, units: u32) -> Result<Self> {
+        let slots = sq_wr.max(1).next_power_of_two() as usize;
+        let stride = units as usize * WQE_UNIT;
+        Ok(Self::with(
+            KVVec::from_elem(Slot::default(), slots, GFP_KERNEL)?,
+            KVVec::from_elem(Resource::EMPTY, MAX_RD_ATOM as usize, GFP_KERNEL)?,
+            KVVec::from_elem(0u8, slots * stride, GFP_KERNEL)?,
+            stride,
+        ))
+    }
+
+    fn with(
+        slots: KVVec<Slot>,
+        resources: KVVec<Resource>,
+        shadow: KVVec<u8>,
+        stride: usize,
+    ) -> Self {
+        Self {
+            requester: Requester::new(slots),
+            responder: Responder::new(resources),
+            shadow,
+            stride,
+            recv: RecvWr::empty(),
+            have_recv: false,
+            heard: 0,
+            not_before: 0,
+            timer_armed: false,
+        }
+    }
+
+    /// The QP goes back to the beginning.
+    pub(super) fn reset(&mut self) {
+        self.requester.reset();
+        self.responder.responses.reset(0);
+        self.have_recv = false;
+        self.not_before = 0;
+    }
+
+    fn range(&self, number: u32) -> core::ops::Range<usize> {
+        let slots = self.shadow.len().checked_div(self.stride).unwrap_or(0);
+        let at = (number as usize & slots.wrapping_sub(1)) * self.stride;
+        at..at + self.stride
+    }
+
+    /// Keeps a work request that was taken from the ring.
+    pub(super) fn keep(&mut self, number: u32, wqe: &[u8]) {
+        let range = self.range(number);
+        if let Some(to) = self.shadow.get_mut(range) {
+            for (to, from) in to.iter_mut().zip(wqe) {
+                *to = *from;
+            }
+        }
+    }
+
+    /// The work request with this number; it was checked when it was taken.
+    pub(super) fn work<'a>(&'a self, number: u32, limits: &SendLimits) -> Option<SendWqe<'a>> {
+        SendWqe::parse(self.shadow.get(self.range(number))?, limits).ok()
+    }
+}

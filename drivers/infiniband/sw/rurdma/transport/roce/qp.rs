@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What RoCE keeps for a QP.
+
+use super::connected::Connected;
+use super::send::Tx;
+use crate::kapi::rdma::av::Av;
+use crate::kapi::rdma::qp::{PathQuery, QpAttr, QpKind, QpState};
+use crate::kapi::sync::{new_spinlock_irq, Owner, SpinLockIrq, Turn};
+use crate::proto::ib::cut::Mtu;
+use crate::proto::ib::requester::Limits;
+use crate::proto::serial::Psn;
+use crate::proto::wire::ib::opcode::Service;
+use crate::qp::Qp;
+use crate::transport::TransportQp;
+use kernel::alloc::flags::GFP_KERNEL;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// Packets that may be unacknowledged.
+const WINDOW: u32 = 256;
+
+/// The transport's part of a QP.
+#[pin_data]
+pub(crate) struct RoceQp {
+    pub(super) kind: QpKind,
+    #[pin]
+    path: SpinLockIrq<Path>,
+    /// The state machines of a connected QP.
+    #[pin]
+    pub(super) connected: SpinLockIrq<Connected>,
+    pub(super) tx: Owner<Tx>,
+}
+
+/// Where to, and how.
+#[derive(Clone, Copy)]
+pub(super) struct Path {
+    pub(super) av: Av,
+    pub(super) mtu: Mtu,
+    pub(super) attr: PathQuery,
+}
+
+impl Path {
+    const NONE: Path = Path {
+        av: Av::NONE,
+        mtu: Mtu::MIN,
+        attr: PathQuery {
+            rq_psn: 0,
+            sq_psn: 0,
+            dest_qpn: 0,
+            qkey: 0,
+            timeout: 0,
+            retry_count: 0,
+            rnr_retry: 0,
+            min_rnr_timer: 0,
+        },
+    };
+}
+
+impl RoceQp {
+    /// Of a new QP whose send queue has room for `sq_wr` work requests of `units` units.
+    pub(super) fn new(kind: QpKind, sq_wr: u32, units: u32) -> Result<Pin<KBox<Self>>> {
+        let connected = if kind.is_datagram() {
+            Connected::none()
+        } else {
+            Connected::new(sq_wr, units)?
+        };
+        KBox::try_pin_init(
+            try_pin_init!(Self {
+                kind,
+                path <- new_spinlock_irq!(Path::NONE, "RoceQp::path"),
+                connected <- new_spinlock_irq!(connected, "RoceQp::connected"),
+                tx: Owner::new(Tx::new()),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Where to, and how.
+    pub(super) fn path(&self) -> Path {
+        *self.path.lock()
+    }
+}
+
+impl Qp {
+    /// The RoCE part; `None` of a QP of another transport, which is never asked.
+    pub(super) fn roce(&self) -> Option<&RoceQp> {
+        match &self.transport {
+            TransportQp::Roce(roce) => Some(roce),
+            _ => None,
+        }
+    }
+
+    /// `ibv_modify_qp(3)`: the attributes are taken over, and the state machines begin where the new
+    /// state has them begin.
+    pub(super) fn roce_modify(&self, attr: &QpAttr<'_>, from: QpState, to: QpState) -> Result {
+        let roce = self.roce().ok_or(EINVAL)?;
+        let av = attr.av()?;
+        let mtu = match attr.path_mtu() {
+            Some(v) => Some(Mtu::from_enum(v).ok_or(EINVAL)?),
+            None => None,
+        };
+        let attrs = self.attrs();
+        let path = {
+            let mut path = roce.path.lock();
+            if let Some(av) = av {
+                path.av = av;
+            }
+            if let Some(mtu) = mtu {
+                path.mtu = mtu;
+            }
+            attr.update(&mut path.attr);
+            *path
+        };
+        let service = match roce.kind {
+            QpKind::Rc => Service::Rc,
+            QpKind::Uc => Service::Uc,
+            QpKind::Ud | QpKind::Gsi => return Ok(()),
+        };
+        let mut connected = roce.connected.lock();
+        match (from, to) {
+            (QpState::Init, QpState::Rtr) => connected.responder.begin(
+                service,
+                path.mtu,
+                Psn::new(path.attr.rq_psn),
+                u32::from(attrs.max_dest_rd_atomic),
+            ),
+            (QpState::Rtr, QpState::Rts) => connected.requester.begin(
+                Limits {
+                    mtu: path.mtu,
+                    reads: u32::from(attrs.max_rd_atomic),
+                    retries: path.attr.retry_count,
+                    rnr_retries: path.attr.rnr_retry,
+                    window: WINDOW,
+                },
+                Psn::new(path.attr.sq_psn),
+            ),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Runs the sending side, unless somebody does already, who then does this work too. Any context
+    /// without a spinlock.
+    pub(super) fn roce_transmit(self: &Arc<Self>) {
+        let Some(roce) = self.roce() else {
+            return;
+        };
+        if roce.tx.run(|tx| tx.turn(self)) == Turn::More {
+            self.queue_work();
+        }
+    }
+
+    /// The QP goes back to the beginning.
+    pub(super) fn roce_reset(self: &Arc<Self>) {
+        if let Some(roce) = self.roce() {
+            roce.tx.exclusive(|tx| {
+                tx.reset();
+                roce.connected.lock().reset();
+                self.reset_send();
+            });
+            *roce.path.lock() = Path::NONE;
+        }
+    }
+}

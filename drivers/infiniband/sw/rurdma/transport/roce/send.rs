@@ -1,0 +1,491 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Sending: answers and requests into packets, packets into the network stack.
+
+use super::connected::Connected;
+use super::packet::{build, source_port};
+use super::qp::Path;
+use crate::cq::{opcode, status};
+use crate::kapi::net::netdev::NetNs;
+use crate::kapi::net::udp::{Route, TxPacket};
+use crate::kapi::rdma::qp::{QpKind, QpState, WC_REG_MR};
+use crate::kapi::sync::Turn;
+use crate::kapi::time;
+use crate::mr::{key_index, sges::gather, Span};
+use crate::proto::access::{Access, Denied};
+use crate::proto::ib::requester::{Kind, Request};
+use crate::proto::ib::responses::Next as Answer;
+use crate::proto::ring::queue::Consumer;
+use crate::proto::wire::ib::opcode::{Extra, Op, Opcode, Place, Service};
+use crate::proto::wire::ib::packet::{Packet, Remote};
+use crate::proto::wire::ib::syndrome::{Nak, Syndrome};
+use crate::proto::wqe::abi::{Sge, MAX_SEND_BYTES, MAX_SGE, VENDOR_ERR_FRAME, WQE_UNIT};
+use crate::proto::wqe::fetch::{next_send, FetchError, SendBuf};
+use crate::proto::wqe::send::{Data, SendFlags, SendOp, SendWqe};
+use crate::qp::{Cause, Qp, Record};
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// Packets of one turn.
+const BUDGET: u32 = 128;
+
+/// Why there is no packet.
+pub(super) enum Stop {
+    /// Nothing to do.
+    Idle,
+    /// No memory, or the like: try again.
+    Later,
+    /// The QP is in error now.
+    Failed,
+}
+
+impl From<Error> for Stop {
+    fn from(_: Error) -> Self {
+        Stop::Later
+    }
+}
+
+/// The engine of a QP.
+pub(super) struct Tx {
+    consumer: Consumer,
+    buf: SendBuf,
+    /// Answers have their turn.
+    answer_next: bool,
+    /// What was built and is to be sent.
+    route: Option<(Route, Path)>,
+}
+
+impl Tx {
+    pub(super) fn new() -> Self {
+        Self {
+            consumer: Consumer::new(0),
+            buf: [0; MAX_SEND_BYTES],
+            answer_next: false,
+            route: None,
+        }
+    }
+
+    /// The QP goes back to the beginning.
+    pub(super) fn reset(&mut self) {
+        *self = Self::new();
+    }
+
+    /// Sends what there is to send, as the budget allows.
+    pub(super) fn turn(&mut self, qp: &Arc<Qp>) -> Turn {
+        let Some(roce) = qp.roce() else {
+            return Turn::Done;
+        };
+        let path = roce.path();
+        let Some(net) = qp.dev.netdev.net() else {
+            return Turn::Done;
+        };
+        self.route = None;
+        for _ in 0..BUDGET {
+            let state = qp.state();
+            if matches!(state, QpState::Reset | QpState::Init) {
+                return Turn::Done;
+            }
+            let built = match roce.kind {
+                QpKind::Ud | QpKind::Gsi => return self.datagrams(qp, &net, state),
+                QpKind::Rc | QpKind::Uc => self.next_packet(qp, &path, state),
+            };
+            match built {
+                Ok(packet) => self.send(&net, &path, packet),
+                Err(Stop::Idle) => {
+                    if state == QpState::Error {
+                        qp.flush_send(&mut self.consumer);
+                    }
+                    return Turn::Done;
+                }
+                Err(Stop::Failed) => {}
+                Err(Stop::Later) => return Turn::More,
+            }
+        }
+        Turn::More
+    }
+
+    fn send(&mut self, net: &NetNs, path: &Path, packet: TxPacket) {
+        if self.route.is_none() {
+            let av = &path.av;
+            let found = Route::find(
+                net,
+                av.ifindex,
+                (&av.src, &av.dst),
+                av.traffic_class,
+                av.flow_label,
+            );
+            self.route = found.map(|r| (r, *path));
+        }
+        // Without a route it is lost, as it might be on the way.
+        if let Some((route, _)) = &self.route {
+            packet.send(net, route);
+        }
+    }
+
+    /// The next packet of a connected QP: answers and requests take turns.
+    fn next_packet(
+        &mut self,
+        qp: &Arc<Qp>,
+        path: &Path,
+        state: QpState,
+    ) -> Result<TxPacket, Stop> {
+        let Some(roce) = qp.roce() else {
+            return Err(Stop::Idle);
+        };
+        let mut connected = roce.connected.lock();
+        let c = &mut *connected;
+        for _ in 0..2 {
+            self.answer_next = !self.answer_next;
+            let found = if self.answer_next {
+                answer(qp, c, path, state)
+            } else if matches!(state, QpState::Rts | QpState::Sqd) {
+                self.request(qp, c, path)
+            } else {
+                Err(Stop::Idle)
+            };
+            match found {
+                Err(Stop::Idle) => {}
+                other => return other,
+            }
+        }
+        Err(Stop::Idle)
+    }
+
+    fn request(&mut self, qp: &Arc<Qp>, c: &mut Connected, path: &Path) -> Result<TxPacket, Stop> {
+        while self.take_work(qp, c)? {}
+        let Ok(next) = c.requester.next() else {
+            return Err(Stop::Idle);
+        };
+        let number = next.request.cookie;
+        let service = match qp.roce().map(|r| r.kind) {
+            Some(QpKind::Uc) => Service::Uc,
+            _ => Service::Rc,
+        };
+        let wqe = c.work(number, &qp.limits).ok_or(Stop::Failed)?;
+        let piece = next.piece;
+        let at_end = |extra| if piece.place.ends() { extra } else { Extra::None };
+        let whole = |r: crate::proto::wqe::send::Remote, length| Remote {
+            va: r.addr,
+            rkey: r.rkey,
+            length,
+        };
+        let mut p = Packet {
+            ack_request: next.ack_request && service == Service::Rc,
+            ..Packet::new(
+                Opcode {
+                    service,
+                    op: Op::Send(piece.place, Extra::None),
+                },
+                path.attr.dest_qpn,
+                next.psn,
+            )
+        };
+        p.solicited = piece.place.ends() && wqe.flags.contains(SendFlags::SOLICITED);
+        p.opcode.op = match wqe.op {
+            SendOp::Send => Op::Send(piece.place, Extra::None),
+            SendOp::SendImm(imm) => {
+                p.extra = imm;
+                Op::Send(piece.place, at_end(Extra::Imm))
+            }
+            SendOp::SendInv(key) => {
+                p.extra = key;
+                Op::Send(piece.place, at_end(Extra::Inv))
+            }
+            SendOp::Write(r) => {
+                p.remote = whole(r, wqe.length);
+                Op::Write(piece.place, Extra::None)
+            }
+            SendOp::WriteImm(r, imm) => {
+                p.remote = whole(r, wqe.length);
+                p.extra = imm;
+                Op::Write(piece.place, at_end(Extra::Imm))
+            }
+            SendOp::Read(r) | SendOp::ReadInv(r) => {
+                p.remote = Remote {
+                    va: r.addr.wrapping_add(u64::from(piece.offset)),
+                    rkey: r.rkey,
+                    length: piece.len,
+                };
+                Op::ReadRequest
+            }
+            _ => return Err(Stop::Failed),
+        };
+        let len = match next.request.kind {
+            Kind::Plain => piece.len as usize,
+            _ => 0,
+        };
+        let port = source_port(path.av.flow_label, qp.number, path.attr.dest_qpn);
+        let mut denied = false;
+        let built = build::<Stop>(&path.av, port, &p, len, |to| {
+            let from = piece.offset as usize;
+            match wqe.data {
+                Data::Inline(data) => {
+                    let data = data.get(from..).and_then(|d| d.get(..to.len()));
+                    to.copy_from_slice(data.ok_or(Stop::Failed)?);
+                }
+                Data::Sges(list) => {
+                    let mut sges = [Sge::default(); MAX_SGE];
+                    let mut n = 0;
+                    for (to, sge) in sges.iter_mut().zip(list.iter()) {
+                        *to = sge;
+                        n += 1;
+                    }
+                    let sges = sges.get(..n).unwrap_or(&[]);
+                    gather(qp, sges, u64::from(piece.offset), to).map_err(|_| {
+                        denied = true;
+                        Stop::Failed
+                    })?;
+                }
+            }
+            Ok(())
+        });
+        if denied {
+            self.fail(qp, c, number, status::LOC_PROT_ERR);
+        }
+        let packet = built?;
+        if !c.requester.awaits_answer() {
+            c.heard = time::monotonic_raw_ns();
+        }
+        c.requester.sent(&next);
+        if service == Service::Uc {
+            c.requester.all_arrived();
+            complete(qp, c);
+        } else {
+            super::timer::arm(qp, c, path);
+        }
+        Ok(packet)
+    }
+
+    /// Takes a work request from the send queue. False if there is none, or no room for one.
+    fn take_work(&mut self, qp: &Arc<Qp>, c: &mut Connected) -> Result<bool, Stop> {
+        if !c.requester.has_room() || !qp.sent.lock().has_room() {
+            return Ok(false);
+        }
+        let units = match next_send(&qp.sq, &self.consumer, &mut self.buf) {
+            Ok(Some(units)) => units,
+            Ok(None) => return Ok(false),
+            Err(FetchError::Index) => {
+                qp.fail(Cause::Fatal);
+                return Err(Stop::Failed);
+            }
+            Err(FetchError::Frame { wr_id }) => {
+                return Err(self.reject(qp, wr_id, 0, status::LOC_QP_OP_ERR, VENDOR_ERR_FRAME));
+            }
+        };
+        let wqe = match SendWqe::parse(&self.buf, &qp.limits) {
+            Ok(wqe) => wqe,
+            Err(e) => {
+                self.consumer.advance(units);
+                let wr_id = SendWqe::wr_id(&self.buf);
+                return Err(self.reject(qp, wr_id, units as u8, e.wc_status(), e.vendor_err()));
+            }
+        };
+        let fenced = wqe.flags.contains(SendFlags::FENCE);
+        let kind = match wqe.op {
+            SendOp::Read(_) | SendOp::ReadInv(_) => Kind::Read,
+            SendOp::CmpSwp(..) | SendOp::FetchAdd(..) => Kind::Atomic,
+            SendOp::AtomicWrite(_) | SendOp::Flush(..) => Kind::Empty,
+            _ => Kind::Plain,
+        };
+        // What is done here is done in its turn; a fenced one after what waits for the peer.
+        let local = matches!(
+            wqe.op,
+            SendOp::Nop | SendOp::LocalInv(_) | SendOp::RegMr(..) | SendOp::BindMw(..)
+        );
+        if local && fenced && c.requester.oldest().is_some() {
+            return Ok(false);
+        }
+        self.consumer.advance(units);
+        if wqe.op == SendOp::Nop {
+            let mut sent = qp.sent.lock();
+            sent.nop(units);
+            qp.complete_sent(&mut sent);
+            return Ok(true);
+        }
+        let record = record(&wqe, units);
+        if local {
+            let done = match wqe.op {
+                SendOp::LocalInv(key) => invalidate(qp, key),
+                SendOp::RegMr(key, ext) => match qp.dev.mrs.get(key_index(key)) {
+                    Some(mr) => mr.register(key, ext.access, qp.pd.id),
+                    None => Err(Denied::Key),
+                },
+                _ => Err(Denied::Key),
+            };
+            let mut sent = qp.sent.lock();
+            let number = sent.start(record);
+            let ok = done.is_ok();
+            sent.done(
+                number,
+                if ok {
+                    status::SUCCESS
+                } else {
+                    status::MW_BIND_ERR
+                },
+            );
+            qp.complete_sent(&mut sent);
+            drop(sent);
+            if !ok {
+                qp.fail(Cause::Fatal);
+                return Err(Stop::Failed);
+            }
+            return Ok(true);
+        }
+        let number = qp.sent.lock().start(record);
+        let bytes = units as usize * WQE_UNIT;
+        let request = Request {
+            kind,
+            length: wqe.length,
+            fence: fenced,
+            cookie: number,
+        };
+        c.keep(number, self.buf.get(..bytes).unwrap_or(&[]));
+        c.requester.push(request);
+        Ok(true)
+    }
+
+    /// A work request that makes no sense: it completes with an error, and the QP fails.
+    fn reject(&mut self, qp: &Arc<Qp>, wr_id: u64, units: u8, status: u8, vendor_err: u32) -> Stop {
+        {
+            let mut sent = qp.sent.lock();
+            let number = sent.start(Record {
+                wr_id,
+                units,
+                vendor_err,
+                ..Record::default()
+            });
+            sent.done(number, status);
+        }
+        qp.fail(Cause::Fatal);
+        Stop::Failed
+    }
+
+    /// A work request cannot be executed.
+    fn fail(&mut self, qp: &Arc<Qp>, _c: &mut Connected, number: u32, status: u8) {
+        qp.sent.lock().done(number, status);
+        qp.fail(Cause::Fatal);
+    }
+}
+
+fn record(wqe: &SendWqe<'_>, units: u32) -> Record {
+    let (opcode, byte_len) = match wqe.op {
+        SendOp::Write(_) | SendOp::WriteImm(..) => (opcode::RDMA_WRITE, wqe.length),
+        SendOp::Read(_) | SendOp::ReadInv(_) => (opcode::RDMA_READ, wqe.length),
+        SendOp::LocalInv(_) => (opcode::LOCAL_INV, 0),
+        SendOp::RegMr(..) => (WC_REG_MR, 0),
+        _ => (opcode::SEND, wqe.length),
+    };
+    Record {
+        wr_id: wqe.wr_id,
+        byte_len,
+        units: units as u8,
+        opcode,
+        signaled: wqe.flags.contains(SendFlags::SIGNALED),
+        awaits_peer: true,
+        ..Record::default()
+    }
+}
+
+/// Completes what the peer has acknowledged.
+pub(super) fn complete(qp: &Arc<Qp>, c: &mut Connected) {
+    let mut sent = qp.sent.lock();
+    while let Some(request) = c.requester.take_done() {
+        sent.done(request.cookie, status::SUCCESS);
+    }
+    let lost = qp.complete_sent(&mut sent);
+    drop(sent);
+    if lost {
+        qp.fail(Cause::Fatal);
+    }
+}
+
+/// Ends a fast registration.
+pub(super) fn invalidate(qp: &Qp, key: u32) -> Result<(), Denied> {
+    match qp.dev.mrs.get(key_index(key)) {
+        Some(mr) => mr.invalidate(key, qp.pd.id),
+        None => Err(Denied::Key),
+    }
+}
+
+/// The next packet of an answer. In ERROR only the refusal that led there.
+fn answer(
+    qp: &Arc<Qp>,
+    c: &mut Connected,
+    path: &Path,
+    state: QpState,
+) -> Result<TxPacket, Stop> {
+    let mtu = c.responder.mtu();
+    let next = c.responder.responses.peek(mtu).ok_or(Stop::Idle)?;
+    let refusal = matches!(&next, Answer::Ack(ack) if ack.syndrome != Syndrome::Ack);
+    if state == QpState::Error && !refusal {
+        return Err(Stop::Idle);
+    }
+    let port = source_port(path.av.flow_label, qp.number, path.attr.dest_qpn);
+    let packet = |op, psn| {
+        Packet::new(
+            Opcode {
+                service: Service::Rc,
+                op,
+            },
+            path.attr.dest_qpn,
+            psn,
+        )
+    };
+    let built = match next {
+        Answer::Ack(ack) => {
+            let p = Packet {
+                syndrome: ack.syndrome.number(),
+                msn: ack.msn,
+                ..packet(Op::Acknowledge, ack.psn)
+            };
+            build::<Stop>(&path.av, port, &p, 0, |_| Ok(()))
+        }
+        Answer::Read {
+            remote,
+            piece,
+            psn,
+            msn,
+        } => {
+            let p = Packet {
+                syndrome: Syndrome::Ack.number(),
+                msn,
+                ..packet(Op::ReadResponse(piece.place), psn)
+            };
+            let mut denied = false;
+            let built = build::<Stop>(&path.av, port, &p, piece.len as usize, |to| {
+                let at = remote.va.wrapping_add(u64::from(piece.offset));
+                if to.is_empty() {
+                    return Ok(());
+                }
+                let n = to.len() as u64;
+                Span::find(&qp.dev, remote.rkey, qp.pd.id, at, n, Access::RemoteRead)
+                    .and_then(|span| span.read(0, to).map_err(|_| Denied::Bounds))
+                    .map_err(|_| {
+                        denied = true;
+                        Stop::Failed
+                    })
+            });
+            if denied {
+                c.responder
+                    .responses
+                    .refuse(Syndrome::Nak(Nak::RemoteAccess));
+                qp.fail(Cause::Access);
+            }
+            built
+        }
+        Answer::Atomic { original, psn, msn } => {
+            let p = Packet {
+                syndrome: Syndrome::Ack.number(),
+                msn,
+                original,
+                ..packet(Op::AtomicAcknowledge, psn)
+            };
+            build::<Stop>(&path.av, port, &p, 0, |_| Ok(()))
+        }
+    }?;
+    c.responder.responses.sent();
+    Ok(built)
+}
+
+/// The place of a message of one packet.
+pub(super) const WHOLE: Place = Place::Only;
