@@ -100,11 +100,11 @@ def connect(*args):
 
 
 class Probes:
-    """Counts the calls of kernel functions, with kprobes."""
+    """Counts the calls of kernel functions, with kprobes; none in a kernel without (the debug kernel)."""
 
     def __init__(self, *names):
-        self.names = names
         self.events = TRACING / "kprobe_events"
+        self.names = names if self.events.exists() else ()
         self.group = TRACING / "events" / "kprobes"
 
     def __enter__(self):
@@ -155,9 +155,10 @@ def test_nvme_data(exported, kernel_log, tmp_path):
         run(f"dd if={disk} bs=96k count=80 iflag=direct status=none | cmp -n {7 * MIB} - {tmp_path}/data")
         run(f"nvme disconnect -n {NQN}")
         counts = probes.counts()
-    assert counts["ib_map_mr_sg"] > 50, counts
-    assert counts["ib_drain_qp"] >= 2, counts
-    assert counts["ib_dereg_mr_user"] > 0, counts
+    if counts:
+        assert counts["ib_map_mr_sg"] > 50, counts
+        assert counts["ib_drain_qp"] >= 2, counts
+        assert counts["ib_dereg_mr_user"] > 0, counts
     wait_until(lambda: in_use() == idle, message=lambda: f"left over:\n{in_use()}\nbefore:\n{idle}")
 
 

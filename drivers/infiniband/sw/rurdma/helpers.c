@@ -112,11 +112,9 @@ int rurdma_map_area(struct vm_area_struct *vma, void *area, bool writable)
 {
 	if (!(vma->vm_flags & VM_SHARED))
 		return -EINVAL;
-	if (!writable) {
-		if (vma->vm_flags & VM_WRITE)
-			return -EPERM;
-		vm_flags_clear(vma, VM_MAYWRITE);
-	}
+	if (vma->vm_flags & (writable ? VM_EXEC : VM_EXEC | VM_WRITE))
+		return -EPERM;
+	vm_flags_clear(vma, writable ? VM_MAYEXEC : VM_MAYEXEC | VM_MAYWRITE);
 	vm_flags_set(vma, VM_DONTEXPAND | VM_DONTDUMP);
 	return remap_vmalloc_range(vma, area, 0);
 }
