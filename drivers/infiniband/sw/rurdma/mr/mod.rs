@@ -193,6 +193,9 @@ impl Mr {
             return Err(Denied::Invalidate);
         }
         desc.valid = false;
+        drop(desc);
+        // Whoever found it in force may be copying.
+        self.memory.invalidate();
         Ok(())
     }
 }
