@@ -26,6 +26,8 @@ use kernel::prelude::*;
 use kernel::sync::atomic::ordering::{Acquire, Release};
 use kernel::sync::atomic::Atomic;
 use kernel::sync::Arc;
+use kernel::time::delay::fsleep;
+use kernel::time::Delta;
 
 /// The connection under a stream.
 #[derive(Clone)]
@@ -166,6 +168,13 @@ impl Context<'_> {
         match self {
             Self::Process => 64,
             Self::Callback(_) => 8,
+        }
+    }
+
+    /// Lets others run, and memory become free, if that is possible here.
+    pub(super) fn pause(self) {
+        if let Self::Process = self {
+            fsleep(Delta::from_millis(1));
         }
     }
 
