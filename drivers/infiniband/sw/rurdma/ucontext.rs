@@ -34,11 +34,55 @@ pub(crate) struct Ucontext {
     mappings: Mutex<Option<(Mapping, Mapping)>>,
 }
 
-/// QPs by doorbell slot.
+/// What a doorbell slot is used for.
+enum Place {
+    Free,
+    /// Somebody's, who makes a QP.
+    Reserved,
+    Used(Arc<Qp>),
+}
+
+/// Doorbell slots.
 struct Slots {
-    qps: KVVec<Option<Arc<Qp>>>,
+    places: KVVec<Place>,
     /// No slot below is free.
     first_free: usize,
+}
+
+/// A doorbell slot of a QP's own; it is free again when this is dropped.
+pub(crate) struct Slot {
+    context: Arc<Ucontext>,
+    number: u32,
+}
+
+impl Slot {
+    /// Its number, for the process.
+    pub(crate) fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// From now on the slot's doorbell reaches the QP.
+    pub(crate) fn fill(&self, qp: Arc<Qp>) {
+        drop(self.replace(Place::Used(qp)));
+    }
+
+    /// What it was used for before is the caller's to drop, without the lock: that may be a QP.
+    fn replace(&self, new: Place) -> Place {
+        let mut slots = self.context.slots.lock();
+        if matches!(new, Place::Free) {
+            slots.first_free = slots.first_free.min(self.number as usize);
+        }
+        match slots.places.get_mut(self.number as usize) {
+            Some(place) => core::mem::replace(place, new),
+            None => Place::Free,
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        drop(self.replace(Place::Free));
+    }
 }
 
 impl Ucontext {
@@ -70,7 +114,7 @@ impl Ucontext {
             reserved: 0,
         })?;
         let slots = Slots {
-            qps: KVVec::new(),
+            places: KVVec::new(),
             first_free: 0,
         };
         Arc::pin_init(
@@ -96,35 +140,32 @@ impl Ucontext {
         self.status.set_dead();
     }
 
-    /// Finds a doorbell slot for a QP.
-    pub(crate) fn take_slot(&self) -> Result<u32> {
+    /// Reserves a doorbell slot for a QP.
+    pub(crate) fn take_slot(self: &Arc<Self>) -> Result<Slot> {
         let mut slots = self.slots.lock();
-        let free = (slots.first_free..slots.qps.len())
-            .find(|i| matches!(slots.qps.get(*i), Some(None)))
-            .unwrap_or(slots.qps.len());
+        let free = (slots.first_free..slots.places.len())
+            .find(|i| matches!(slots.places.get(*i), Some(Place::Free)))
+            .unwrap_or(slots.places.len());
         if free >= MAX_QP as usize {
             return Err(ENOMEM);
         }
-        if free == slots.qps.len() {
-            slots.qps.push(None, GFP_KERNEL)?;
+        match slots.places.get_mut(free) {
+            Some(place) => *place = Place::Reserved,
+            None => slots.places.push(Place::Reserved, GFP_KERNEL)?,
         }
         slots.first_free = free + 1;
-        Ok(free as u32)
+        Ok(Slot {
+            context: self.clone(),
+            number: free as u32,
+        })
     }
 
-    /// From now on the slot's doorbell reaches the QP.
-    pub(crate) fn set_slot(&self, slot: u32, qp: Option<Arc<Qp>>) {
-        let old = {
-            let mut slots = self.slots.lock();
-            if qp.is_none() {
-                slots.first_free = slots.first_free.min(slot as usize);
-            }
-            match slots.qps.get_mut(slot as usize) {
-                Some(place) => core::mem::replace(place, qp),
-                None => None,
-            }
-        };
-        drop(old);
+    /// Whose doorbell it is.
+    fn qp_of(&self, slot: u32) -> Option<Arc<Qp>> {
+        match self.slots.lock().places.get(slot as usize) {
+            Some(Place::Used(qp)) => Some(qp.clone()),
+            _ => None,
+        }
     }
 
     /// Runs the work of every doorbell that was rung. Called by the process, in its own context.
@@ -133,11 +174,7 @@ impl Ucontext {
             return Err(EIO);
         }
         self.doorbells.take_pending(|slot| {
-            let qp = {
-                let slots = self.slots.lock();
-                slots.qps.get(slot as usize).cloned().flatten()
-            };
-            if let Some(qp) = qp {
+            if let Some(qp) = self.qp_of(slot) {
                 qp.kick();
             }
         });

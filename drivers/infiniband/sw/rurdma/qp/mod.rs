@@ -16,7 +16,7 @@ use crate::proto::wqe::send::SendLimits;
 use crate::rq::{RecvQueue, RecvWr, TakeError};
 use crate::srq::Srq;
 use crate::transport::TransportQp;
-use crate::ucontext::Ucontext;
+use crate::ucontext::Slot;
 use kernel::prelude::*;
 use kernel::sync::atomic::ordering::{Acquire, Full, Relaxed};
 use kernel::sync::atomic::Atomic;
@@ -109,8 +109,7 @@ pub(crate) struct Attrs {
 
 /// What ties a process's QP to its context.
 struct UserSide {
-    context: Arc<Ucontext>,
-    slot: u32,
+    slot: Slot,
     _sq: Mapping,
     _rq: Option<Mapping>,
 }
