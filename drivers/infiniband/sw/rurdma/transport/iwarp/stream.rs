@@ -314,8 +314,11 @@ impl Qp {
     /// What TCP has taken is still delivered, where it ends with a whole FPDU. Process context.
     pub(super) fn stream_abort(self: &Arc<Self>) {
         let stream = self.stream();
-        stream.tx.exclusive(|tx| tx.turn(self, Context::Process));
-        // TCP has not taken everything, and is not waited for.
+        stream.tx.exclusive(|tx| {
+            tx.turn(self, Context::Process);
+            // TCP may not have taken everything, and is not waited for.
+            tx.close();
+        });
         self.stream_close(StreamEnd::Abort);
     }
 
@@ -325,11 +328,14 @@ impl Qp {
         self.queue_work();
     }
 
-    /// The QP goes back to the beginning; its connection, if any, has been told.
+    /// The QP goes back to the beginning; its connection, if any, has been told. The state is RESET:
+    /// an engine that starts now does nothing, one that runs is waited for.
     pub(super) fn stream_reset(self: &Arc<Self>) -> Result {
         let stream = self.stream();
         drop(stream.replace(Shared::idle()));
         stream.may_send.store(false, Release);
+        // First, as it completes READs in the send queue.
+        stream.rx.exclusive(Rx::reset);
         stream.tx.exclusive(|tx| {
             tx.reset();
             self.reset_send();

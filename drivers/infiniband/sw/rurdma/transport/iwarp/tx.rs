@@ -145,6 +145,11 @@ impl Tx {
         self.closed = false;
     }
 
+    /// Nothing more is sent; what is posted is still flushed.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+    }
+
     /// The QP goes back to the beginning.
     pub(super) fn reset(&mut self) {
         self.consumer = Consumer::new(0);
