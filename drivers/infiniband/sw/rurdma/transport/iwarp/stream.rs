@@ -332,7 +332,11 @@ impl Qp {
     /// an engine that starts now does nothing, one that runs is waited for.
     pub(super) fn stream_reset(self: &Arc<Self>) -> Result {
         let stream = self.stream();
-        drop(stream.replace(Shared::idle()));
+        let old = stream.replace(Shared::idle());
+        if let Some(link) = &old.link {
+            link.conn.forget_qp();
+        }
+        drop(old);
         stream.may_send.store(false, Release);
         // First, as it completes READs in the send queue.
         stream.rx.exclusive(Rx::reset);

@@ -389,6 +389,16 @@ impl Conn {
         self.queue();
     }
 
+    /// The QP goes back to the beginning: nothing of this connection reaches it any more. Process
+    /// context.
+    pub(crate) fn forget_qp(&self) {
+        // The work tells the QP with this held; callbacks tell it with the socket's lock held.
+        let _state = self.state.lock();
+        let qp = self.notes.lock().stream.take();
+        self.socket.with_lock(|_| ());
+        drop(qp);
+    }
+
     /// Responder: the initiator's first message is there. Any context.
     pub(crate) fn stream_established(self: &Arc<Self>) {
         self.notes.lock().ready = true;
