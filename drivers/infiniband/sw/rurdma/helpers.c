@@ -2,6 +2,7 @@
 #include <linux/cpumask.h>
 #include <linux/irq_work.h>
 #include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
 #include <linux/vmalloc.h>
 #include <linux/workqueue.h>
 #include <rdma/iw_cm.h>
@@ -67,6 +68,11 @@ struct module *rurdma_this_module(void)
 bool rurdma_in_process_context(void)
 {
 	return !in_interrupt() && !irqs_disabled();
+}
+
+bool rurdma_is_killed(void)
+{
+	return fatal_signal_pending(current);
 }
 
 struct mm_struct *rurdma_account_pages(unsigned long pages)
