@@ -120,6 +120,26 @@ def test_two_links_on_two_netdevs(node):
         assert len(guids) == 2
 
 
+def test_guids_of_netdevs_with_one_mac(node):
+    """A netdev, VLANs of it, a bridge over it: one MAC address, and a node GUID for each link."""
+    node.run("ip link add v7 link v0 type vlan id 7 && ip link add v8 link v0 type vlan id 8")
+    node.run("ip link add br0 type bridge && ip link set v0 master br0")
+    netdevs = ("v0", "v7", "v8", "br0")
+    macs = {node.run(f"cat /sys/class/net/{x}/address").out for x in netdevs}
+    assert len(macs) == 1
+    with contextlib.ExitStack() as links:
+        for x in netdevs:
+            links.enter_context(link(node, x, f"rw{x}"))
+        guids = {d["ifname"]: d["node_guid"] for d in node.json("rdma -j dev show")}
+        assert len(guids) == len(netdevs)
+        assert len(set(guids.values())) == len(netdevs)
+        assert "0000:0000:0000:0000" not in guids.values()
+        # The first one's is that of the MAC address.
+        a, b, c, d, e, f = bytes.fromhex(macs.pop().strip().replace(":", ""))
+        want = bytes((a ^ 2, b, c, 0xFF, 0xFE, d, e, f)).hex()
+        assert guids["rwv0"].replace(":", "") == want
+
+
 # --- what a link may sit on ---
 
 

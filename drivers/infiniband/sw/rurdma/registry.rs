@@ -61,7 +61,8 @@ pub(crate) fn exit() {
     drop(REGISTRY.take());
 }
 
-/// Enters a link. EEXIST if the netdev has one of this type already.
+/// Enters a link, with a GUID that no other link has. EEXIST if the netdev has one of this type
+/// already.
 pub(crate) fn enter(dev: &Arc<Device>) -> Result {
     let registry = REGISTRY.get().ok_or(ENODEV)?;
     let mut links = registry.links.lock();
@@ -70,6 +71,10 @@ pub(crate) fn enter(dev: &Arc<Device>) -> Result {
     };
     if links.iter().any(same) {
         return Err(EEXIST);
+    }
+    // A VLAN has the MAC address of the netdev under it, a bridge that of a port.
+    while links.iter().any(|d| d.guid() == dev.guid()) {
+        dev.renew_guid();
     }
     links.push(dev.clone(), GFP_KERNEL)?;
     Ok(())
