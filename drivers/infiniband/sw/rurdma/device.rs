@@ -100,8 +100,8 @@ pub(crate) struct Device {
     /// Node GUID in wire order: EUI-64 of the MAC address, or of a random one where another link has
     /// that. It is settled when the registry has the link.
     guid: Atomic<u64>,
-    /// MAC address, or a random one where the netdev has none.
-    pub(crate) mac: [u8; 6],
+    /// Stands in for the MAC address of a netdev that has none.
+    stand_in: [u8; 6],
     /// QPs by number.
     #[pin]
     pub(crate) qps: ObjTable<Qp>,
@@ -128,7 +128,8 @@ impl Device {
     ) -> Result {
         let new = UnregisteredDevice::<Rurdma>::new(netdev)?;
         let handle = new.handle()?;
-        let mac = mac_of(netdev);
+        let stand_in = random_mac();
+        let mac = mac_of(netdev, stand_in);
         let wq = registry::workqueue()?;
         let kernel_memory = Memory::kernel()?;
         let dev = Arc::pin_init(
@@ -138,7 +139,7 @@ impl Device {
                 transport,
                 wq,
                 guid: Atomic::new(guid_of(&mac, transport.guid_tag())),
-                mac,
+                stand_in,
                 qps <- ObjTable::new(),
                 mrs <- ObjTable::new(),
                 kernel_memory,
@@ -226,9 +227,9 @@ impl Device {
         if index != 0 {
             return Err(EINVAL);
         }
-        // The convention of iWARP: the MAC address, then zeros.
+        // The convention of iWARP: the MAC address, then zeros. The present one: rdma_cm looks for it.
         let mut gid = [0; 16];
-        for (to, from) in gid.iter_mut().zip(self.mac) {
+        for (to, from) in gid.iter_mut().zip(mac_of(&self.netdev, self.stand_in)) {
             *to = from;
         }
         Ok(gid)
@@ -268,11 +269,11 @@ impl Device {
     }
 }
 
-/// The netdev's MAC address; a random one, locally administered, where it has none (`lo`).
-fn mac_of(netdev: &NetDevice) -> [u8; 6] {
+/// The netdev's MAC address at present; `stand_in` where it has none (`lo`).
+fn mac_of(netdev: &NetDevice, stand_in: [u8; 6]) -> [u8; 6] {
     let mac = netdev.address::<6>();
     if mac == [0; 6] {
-        random_mac()
+        stand_in
     } else {
         mac
     }
