@@ -170,6 +170,8 @@ def test_nvme_local_invalidate(exported, kernel_log, tmp_path):
         for _ in range(20):
             got = run(f"nvme admin-passthru {ctrl} --opcode=0xc1 --data-len=4096 --read", check=False)
             assert "Invalid Command Opcode" in got.out, got
+            # A target hears only from commands that it takes that its host is alive.
+            run(f"dd if={disk} of=/dev/null bs=4k count=1 iflag=direct status=none")
         # A failed invalidation would end the queue; the memory can be registered again.
         run(f"dd if={disk} of={tmp_path}/data bs=64k count=16 iflag=direct status=none")
         counts = probes.counts()
