@@ -259,15 +259,14 @@ def test_link_on_netdev_that_is_down(node):
 
 
 def test_mac_change(node):
-    """GID 0 is the netdev's MAC address as it is now, an event tells, and connections are made."""
+    """GID 0 is the netdev's MAC address as it is now, and connections are made."""
 
     def gid():
         return node.run("cat /sys/class/infiniband/rw0/ports/1/gids/0").out.strip().replace(":", "")
 
-    with link(node, "v0"), asyncwatch(node) as watch:
+    with link(node, "v0"):
         guid = node.json("rdma -j dev show")[0]["node_guid"]
         node.run("ip link set v0 address 02:00:00:12:34:56")
-        watch.wait_for("(?i)gid.?(table )?change")
         wait_until(lambda: gid() == "020000123456" + "0" * 20)
         assert node.json("rdma -j dev show")[0]["node_guid"] == guid
         connects(node, "10.1.0.1")

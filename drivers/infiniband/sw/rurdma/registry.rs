@@ -120,6 +120,7 @@ impl NetdevNotify for Watch {
         for_links_on(netdev, |dev| match event {
             NetdevEvent::Unregister => dev.handle.unregister_queued(),
             NetdevEvent::MoveAway => dev.netdev_moves(),
+            // The core reads the GID again; it passes the event on to nobody, but for RoCE.
             NetdevEvent::Address => dev.handle.dispatch(Event::GidChange),
             NetdevEvent::Register => dev.netdev_arrived(),
             NetdevEvent::State | NetdevEvent::Mtu | NetdevEvent::Name => {
