@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+/* SPDX-License-Identifier: GPL-2.0 */
 /* What the files of hostile share: a connection whose rings are known, and work requests by hand. */
 #ifndef HOSTILE_H
 #define HOSTILE_H

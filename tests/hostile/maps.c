@@ -69,7 +69,8 @@ int try_maps(const char *host)
 			check("shorter", refused(m, m->len - 4096, m->prot, MAP_SHARED, m->off, EINVAL));
 		if (m->len > 4096)
 			check("from the middle", refused(m, m->len - 4096, m->prot, MAP_SHARED, m->off + 4096, 0));
-		check("executable", refused(m, m->len, m->prot | PROT_EXEC, MAP_SHARED, m->off, 0));
+		check("executable", refused(m, m->len, m->prot | PROT_EXEC, MAP_SHARED, m->off, EPERM));
+		check("made executable", mprotect(m->at, m->len, m->prot | PROT_EXEC) && errno == EACCES);
 		check("grows", mremap(m->at, m->len, m->len * 2, MREMAP_MAYMOVE) == MAP_FAILED);
 		if (ro) {
 			check("writable", refused(m, m->len, PROT_READ | PROT_WRITE, MAP_SHARED, m->off, EPERM));

@@ -7,6 +7,8 @@ import re
 import pytest
 from rvm import run, wait_until
 
+pytestmark = pytest.mark.soak
+
 HOLDINGS = "python3 /src/tests/soak/holdings.py"
 
 
@@ -48,7 +50,6 @@ def test_limit_of_locked_memory(pair):
     assert out.rc != 0 and "Cannot allocate memory" in out.out, out
 
 
-@pytest.mark.soak
 def test_killed_holders_leave_nothing(pair, rounds):
     """SIGKILL of a process with objects of each kind: rings, pages and objects are gone."""
     before, pages = ring_memory(), pinned()

@@ -12,7 +12,7 @@ def test_pd_in_use(vt):
 
 
 def test_mr_access_flags(vt):
-    """Every combination of rights; remote write or atomic without local write is EINVAL."""
+    """Every combination of rights and hints; remote write or atomic without local write is EINVAL."""
     vt("mr_access_flags")
 
 

@@ -76,3 +76,19 @@ def test_netdev_moves_under_traffic(fresh_pair):
         client.kill()
         client.wait(20, check=False)
     wait_until(lambda: not p.b.resources("qp"))
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0", "{ip}"])
+def test_listener_outlives_a_move(fresh_pair, listen):
+    """The netdev goes to another namespace and comes back: who listened before listens again."""
+    p = fresh_pair
+    x = p.a
+    with Node() as other, x.start(f"exec rping -s -P -a {listen.format(ip=x.ip)}"):
+        wait_until(lambda: x.resources("cm_id"))
+        p.b.run(f"rping -c -a {x.ip} -C 5")
+        x.run(f"ip link set {x.netdev} netns {other.name}")
+        assert p.b.run(f"rping -c -a {x.ip} -C 5", check=False).rc != 0
+        other.run(f"ip link set {x.netdev} netns {x.name}")
+        x.run(f"ip addr add {x.ip}/24 dev {x.netdev} && ip link set {x.netdev} up")
+        # The peer forgets only after a while that the address could not be resolved.
+        wait_until(lambda: p.b.run(f"rping -c -a {x.ip} -C 5", check=False).rc == 0, 30)

@@ -47,3 +47,8 @@ def test_qp_sqd_drains(vt):
 def test_qp_reset_forgets(vt):
     """RESET: nothing of before completes, the QP is as new."""
     vt("qp_reset_forgets")
+
+
+def test_qp_reset_connected(vt):
+    """RESET ends the connection, and what is posted after it is not flushed by that."""
+    vt("qp_reset_connected")

@@ -3,6 +3,7 @@
 
 import re
 
+import pytest
 from rvm import wait_until
 
 VT = "vtsrq"
@@ -58,6 +59,7 @@ def test_srq_resize_bad_request(vt):
     vt("srq_resize_bad_request")
 
 
+@pytest.mark.soak
 def test_srq_resize_under_traffic(node, rounds):
     """Resizes without a pause while the other namespace sends: nothing is lost, doubled or swapped."""
     a, b, n = node, node.peer, "200000" if rounds > 20 else "20000"

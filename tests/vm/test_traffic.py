@@ -27,6 +27,7 @@ def transfer(p, size, count, qps=1, both=0, to=None, timeout=240):
     wait_until(lambda: not p.a.in_use() and not p.b.in_use(), 10)
 
 
+@pytest.mark.soak
 def test_bulk_is_intact(wire, rounds):
     """WRITE, READ and SEND of 16 MiB each in messages of 1 MiB; of 64 MiB in the long runs."""
     transfer(wire, 1 << 20, 64 if rounds > 20 else 16)

@@ -4,6 +4,8 @@
 That the bytes go over a wire is for test_traffic.py.
 """
 
+import pytest
+
 VT = "vtwork"
 
 
@@ -97,6 +99,7 @@ def test_foreign_operations_refused(vt):
     vt("foreign_operations_refused")
 
 
+@pytest.mark.soak
 def test_long_message(vt, rounds):
     """One SEND of 128 MiB; of 1 GiB in the long runs."""
     vt("message_of", 1024 if rounds > 20 else 128, timeout=300)

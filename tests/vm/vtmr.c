@@ -16,14 +16,27 @@ static void pd_in_use(void)
 	OK(ibv_dealloc_pd(pd));
 }
 
+/* All but those that ask for more than memory: paging on demand, persistence. */
+static const int access_flags[] = {
+	IBV_ACCESS_LOCAL_WRITE, IBV_ACCESS_REMOTE_WRITE, IBV_ACCESS_REMOTE_READ,
+	IBV_ACCESS_REMOTE_ATOMIC, IBV_ACCESS_MW_BIND, IBV_ACCESS_ZERO_BASED,
+	IBV_ACCESS_HUGETLB, IBV_ACCESS_RELAXED_ORDERING,
+};
+
 static void mr_access_flags(void)
 {
 	struct ibv_pd *pd = ibv_alloc_pd(open_device());
 	static uint8_t page[4096];
 
-	for (int access = 0; access < 16; access++) {
-		struct ibv_mr *mr = ibv_reg_mr(pd, page, sizeof(page), access);
-		bool writes = access & (IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_ATOMIC);
+	for (unsigned int i = 0; i < 1U << ARRAY_SIZE(access_flags); i++) {
+		struct ibv_mr *mr;
+		int access = 0;
+		bool writes;
+
+		for (size_t bit = 0; bit < ARRAY_SIZE(access_flags); bit++)
+			access |= i & 1U << bit ? access_flags[bit] : 0;
+		mr = ibv_reg_mr(pd, page, sizeof(page), access);
+		writes = access & (IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_ATOMIC);
 
 		if (writes && !(access & IBV_ACCESS_LOCAL_WRITE)) {
 			if (mr)
@@ -36,6 +49,7 @@ static void mr_access_flags(void)
 			OK(ibv_dereg_mr(mr));
 		}
 	}
+	NULLS(EOPNOTSUPP, ibv_reg_mr(pd, page, sizeof(page), IBV_ACCESS_ON_DEMAND));
 }
 
 static void mr_bad_memory(void)

@@ -97,10 +97,11 @@ pub(crate) struct Device {
     pub(crate) transport: &'static dyn Transport,
     /// Does the work that cannot be done where it turns up.
     pub(crate) wq: Arc<WorkQueue>,
-    /// Node GUID (EUI-64 of the MAC address).
-    pub(crate) guid: [u8; 8],
-    /// MAC address, or a random one where the netdev has none.
-    pub(crate) mac: [u8; 6],
+    /// Node GUID in wire order: EUI-64 of the MAC address, or of a random one where another link has
+    /// that. It is settled when the registry has the link.
+    guid: Atomic<u64>,
+    /// Stands in for the MAC address of a netdev that has none.
+    stand_in: [u8; 6],
     /// QPs by number.
     #[pin]
     pub(crate) qps: ObjTable<Qp>,
@@ -127,18 +128,18 @@ impl Device {
     ) -> Result {
         let new = UnregisteredDevice::<Rurdma>::new(netdev)?;
         let handle = new.handle()?;
-        let mac = mac_of(netdev);
+        let stand_in = random_mac();
+        let mac = mac_of(netdev, stand_in);
         let wq = registry::workqueue()?;
         let kernel_memory = Memory::kernel()?;
-        let guid = guid_of(&mac, transport.guid_tag());
         let dev = Arc::pin_init(
             try_pin_init!(Self {
                 handle,
                 netdev: netdev.clone(),
                 transport,
                 wq,
-                guid,
-                mac,
+                guid: Atomic::new(guid_of(&mac, transport.guid_tag())),
+                stand_in,
                 qps <- ObjTable::new(),
                 mrs <- ObjTable::new(),
                 kernel_memory,
@@ -156,7 +157,7 @@ impl Device {
         )?;
         registry::enter(&dev)?;
         let init = DeviceInit {
-            node_guid: guid,
+            node_guid: dev.guid(),
             protocol: transport.protocol(),
             comp_vectors: crate::kapi::task::cpu_count(),
         };
@@ -169,10 +170,21 @@ impl Device {
         Ok(())
     }
 
+    /// Node GUID, in wire order.
+    pub(crate) fn guid(&self) -> u64 {
+        self.guid.load(Relaxed)
+    }
+
+    /// Takes another GUID, as this one is somebody else's. Before the device is registered.
+    pub(crate) fn renew_guid(&self) {
+        let guid = guid_of(&random_mac(), self.transport.guid_tag());
+        self.guid.store(guid, Relaxed);
+    }
+
     /// `ibv_query_device(3)`.
     pub(crate) fn attr(&self) -> DeviceAttr {
         DeviceAttr {
-            sys_image_guid: u64::from_ne_bytes(self.guid),
+            sys_image_guid: self.guid(),
             max_mr_size: u64::MAX >> 1,
             max_qp: MAX_QP,
             max_qp_wr: MAX_QP_WR,
@@ -215,9 +227,9 @@ impl Device {
         if index != 0 {
             return Err(EINVAL);
         }
-        // The convention of iWARP: the MAC address, then zeros.
+        // The convention of iWARP: the MAC address, then zeros. The present one: rdma_cm looks for it.
         let mut gid = [0; 16];
-        for (to, from) in gid.iter_mut().zip(self.mac) {
+        for (to, from) in gid.iter_mut().zip(mac_of(&self.netdev, self.stand_in)) {
             *to = from;
         }
         Ok(gid)
@@ -257,19 +269,25 @@ impl Device {
     }
 }
 
-/// The netdev's MAC address; a random one, locally administered, where it has none (`lo`).
-fn mac_of(netdev: &NetDevice) -> [u8; 6] {
+/// The netdev's MAC address at present; `stand_in` where it has none (`lo`).
+fn mac_of(netdev: &NetDevice, stand_in: [u8; 6]) -> [u8; 6] {
     let mac = netdev.address::<6>();
-    if mac != [0; 6] {
-        return mac;
+    if mac == [0; 6] {
+        stand_in
+    } else {
+        mac
     }
+}
+
+/// A locally administered MAC address.
+fn random_mac() -> [u8; 6] {
     let [a, b, c, d] = random::u32().to_ne_bytes();
     [0x02, 0x72, a, b, c, d]
 }
 
-/// EUI-64 of a MAC address. Both links of a netdev have a GUID of their own: `tag` stands in the
+/// EUI-64 of a MAC address, in wire order. Both links of a netdev have a GUID of their own: `tag` stands in the
 /// place of the constant in the middle (`ff:fe` is the usual one).
-fn guid_of(mac: &[u8; 6], tag: [u8; 2]) -> [u8; 8] {
+fn guid_of(mac: &[u8; 6], tag: [u8; 2]) -> u64 {
     let [a, b, c, d, e, f] = *mac;
-    [a ^ 2, b, c, tag[0], tag[1], d, e, f]
+    u64::from_ne_bytes([a ^ 2, b, c, tag[0], tag[1], d, e, f])
 }

@@ -2,6 +2,7 @@
 #include <linux/cpumask.h>
 #include <linux/irq_work.h>
 #include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
 #include <linux/vmalloc.h>
 #include <linux/workqueue.h>
 #include <rdma/iw_cm.h>
@@ -81,6 +82,11 @@ bool rurdma_in_process_context(void)
 	return !in_interrupt() && !irqs_disabled();
 }
 
+bool rurdma_is_killed(void)
+{
+	return fatal_signal_pending(current);
+}
+
 struct mm_struct *rurdma_account_pages(unsigned long pages)
 {
 	struct mm_struct *mm = current->mm;
@@ -124,11 +130,9 @@ int rurdma_map_area(struct vm_area_struct *vma, void *area, bool writable)
 {
 	if (!(vma->vm_flags & VM_SHARED))
 		return -EINVAL;
-	if (!writable) {
-		if (vma->vm_flags & VM_WRITE)
-			return -EPERM;
-		vm_flags_clear(vma, VM_MAYWRITE);
-	}
+	if (vma->vm_flags & (writable ? VM_EXEC : VM_EXEC | VM_WRITE))
+		return -EPERM;
+	vm_flags_clear(vma, writable ? VM_MAYEXEC : VM_MAYEXEC | VM_MAYWRITE);
 	vm_flags_set(vma, VM_DONTEXPAND | VM_DONTDUMP);
 	return remap_vmalloc_range(vma, area, 0);
 }

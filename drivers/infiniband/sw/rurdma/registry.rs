@@ -61,7 +61,8 @@ pub(crate) fn exit() {
     drop(REGISTRY.take());
 }
 
-/// Enters a link. EEXIST if the netdev has one of this type already.
+/// Enters a link, with a GUID that no other link has. EEXIST if the netdev has one of this type
+/// already.
 pub(crate) fn enter(dev: &Arc<Device>) -> Result {
     let registry = REGISTRY.get().ok_or(ENODEV)?;
     let mut links = registry.links.lock();
@@ -70,6 +71,10 @@ pub(crate) fn enter(dev: &Arc<Device>) -> Result {
     };
     if links.iter().any(same) {
         return Err(EEXIST);
+    }
+    // A VLAN has the MAC address of the netdev under it, a bridge that of a port.
+    while links.iter().any(|d| d.guid() == dev.guid()) {
+        dev.renew_guid();
     }
     links.push(dev.clone(), GFP_KERNEL)?;
     Ok(())
@@ -115,6 +120,7 @@ impl NetdevNotify for Watch {
         for_links_on(netdev, |dev| match event {
             NetdevEvent::Unregister => dev.handle.unregister_queued(),
             NetdevEvent::MoveAway => dev.netdev_moves(),
+            // The core reads the GID again; it passes the event on to nobody, but for RoCE.
             NetdevEvent::Address => dev.handle.dispatch(Event::GidChange),
             NetdevEvent::Register => dev.netdev_arrived(),
             NetdevEvent::State | NetdevEvent::Mtu | NetdevEvent::Name => {

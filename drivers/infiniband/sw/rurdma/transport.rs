@@ -42,7 +42,8 @@ pub(crate) trait Transport: Sync {
     fn drain(&self, qp: &Arc<Qp>);
     /// End the connection; nothing is waited for. Any number of times.
     fn disconnect(&self, qp: &Arc<Qp>);
-    /// Forget the old connection (→ RESET). Process context.
+    /// Forget the old connection, and wait for whoever works on it; the state is RESET. Process
+    /// context.
     fn reset(&self, qp: &Arc<Qp>) -> Result;
     /// There may be work: do it. In ERROR, flush the send queue. Process context.
     fn run(&self, qp: &Arc<Qp>);

@@ -10,6 +10,7 @@ use crate::kapi::rdma::mmap::Mapping;
 use crate::kapi::rdma::ring::{Doorbells, Status};
 use crate::kapi::rdma::ucontext::Context;
 use crate::kapi::rdma::udata::Udata;
+use crate::kapi::task;
 use crate::proto::ring::doorbell::{NeedWakeup as _, Pending as _};
 use crate::proto::wqe::abi::{MAX_INLINE, MAX_SGE};
 use crate::qp::Qp;
@@ -21,6 +22,9 @@ use kernel::sync::{new_mutex, Arc, Mutex};
 
 /// What this module can do for a provider.
 const CAPS: u64 = CAP_KICK_METHOD | CAP_TIMESTAMP | CAP_SRQ_RESIZE;
+
+/// QPs whose work one kick does itself.
+const KICK_QPS: u32 = 16;
 
 /// A process's context.
 #[pin_data]
@@ -34,11 +38,55 @@ pub(crate) struct Ucontext {
     mappings: Mutex<Option<(Mapping, Mapping)>>,
 }
 
-/// QPs by doorbell slot.
+/// What a doorbell slot is used for.
+enum Place {
+    Free,
+    /// Somebody's, who makes a QP.
+    Reserved,
+    Used(Arc<Qp>),
+}
+
+/// Doorbell slots.
 struct Slots {
-    qps: KVVec<Option<Arc<Qp>>>,
+    places: KVVec<Place>,
     /// No slot below is free.
     first_free: usize,
+}
+
+/// A doorbell slot of a QP's own; it is free again when this is dropped.
+pub(crate) struct Slot {
+    context: Arc<Ucontext>,
+    number: u32,
+}
+
+impl Slot {
+    /// Its number, for the process.
+    pub(crate) fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// From now on the slot's doorbell reaches the QP.
+    pub(crate) fn fill(&self, qp: Arc<Qp>) {
+        drop(self.replace(Place::Used(qp)));
+    }
+
+    /// What it was used for before is the caller's to drop, without the lock: that may be a QP.
+    fn replace(&self, new: Place) -> Place {
+        let mut slots = self.context.slots.lock();
+        if matches!(new, Place::Free) {
+            slots.first_free = slots.first_free.min(self.number as usize);
+        }
+        match slots.places.get_mut(self.number as usize) {
+            Some(place) => core::mem::replace(place, new),
+            None => Place::Free,
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        drop(self.replace(Place::Free));
+    }
 }
 
 impl Ucontext {
@@ -70,7 +118,7 @@ impl Ucontext {
             reserved: 0,
         })?;
         let slots = Slots {
-            qps: KVVec::new(),
+            places: KVVec::new(),
             first_free: 0,
         };
         Arc::pin_init(
@@ -96,49 +144,51 @@ impl Ucontext {
         self.status.set_dead();
     }
 
-    /// Finds a doorbell slot for a QP.
-    pub(crate) fn take_slot(&self) -> Result<u32> {
+    /// Reserves a doorbell slot for a QP.
+    pub(crate) fn take_slot(self: &Arc<Self>) -> Result<Slot> {
         let mut slots = self.slots.lock();
-        let free = (slots.first_free..slots.qps.len())
-            .find(|i| matches!(slots.qps.get(*i), Some(None)))
-            .unwrap_or(slots.qps.len());
+        let free = (slots.first_free..slots.places.len())
+            .find(|i| matches!(slots.places.get(*i), Some(Place::Free)))
+            .unwrap_or(slots.places.len());
         if free >= MAX_QP as usize {
             return Err(ENOMEM);
         }
-        if free == slots.qps.len() {
-            slots.qps.push(None, GFP_KERNEL)?;
+        match slots.places.get_mut(free) {
+            Some(place) => *place = Place::Reserved,
+            None => slots.places.push(Place::Reserved, GFP_KERNEL)?,
         }
         slots.first_free = free + 1;
-        Ok(free as u32)
+        Ok(Slot {
+            context: self.clone(),
+            number: free as u32,
+        })
     }
 
-    /// From now on the slot's doorbell reaches the QP.
-    pub(crate) fn set_slot(&self, slot: u32, qp: Option<Arc<Qp>>) {
-        let old = {
-            let mut slots = self.slots.lock();
-            if qp.is_none() {
-                slots.first_free = slots.first_free.min(slot as usize);
-            }
-            match slots.qps.get_mut(slot as usize) {
-                Some(place) => core::mem::replace(place, qp),
-                None => None,
-            }
-        };
-        drop(old);
+    /// Whose doorbell it is.
+    fn qp_of(&self, slot: u32) -> Option<Arc<Qp>> {
+        match self.slots.lock().places.get(slot as usize) {
+            Some(Place::Used(qp)) => Some(qp.clone()),
+            _ => None,
+        }
     }
 
-    /// Runs the work of every doorbell that was rung. Called by the process, in its own context.
+    /// Runs the work of every doorbell that was rung. Called by the process, in its own context, to
+    /// which it returns soon: what exceeds the budget, or comes after the end of process or device, is
+    /// the workqueue's. A bit that was taken is nobody else's, so that it is never dropped.
     pub(crate) fn kick(&self) -> Result {
         if self.dead.load(Acquire) {
             return Err(EIO);
         }
+        let mut left = KICK_QPS;
         self.doorbells.take_pending(|slot| {
-            let qp = {
-                let slots = self.slots.lock();
-                slots.qps.get(slot as usize).cloned().flatten()
+            let Some(qp) = self.qp_of(slot) else {
+                return;
             };
-            if let Some(qp) = qp {
+            if left > 0 && !self.dead.load(Acquire) && !task::is_killed() {
+                left -= 1;
                 qp.kick();
+            } else {
+                qp.queue_work();
             }
         });
         Ok(())

@@ -61,6 +61,12 @@ pub(crate) fn cpu_count() -> i32 {
     unsafe { bindings::rurdma_cpu_count() }
 }
 
+/// Whether the calling process was killed: it should get to its end.
+pub(crate) fn is_killed() -> bool {
+    // SAFETY: Reads the present task, which lives.
+    unsafe { bindings::rurdma_is_killed() }
+}
+
 /// Whether locks may be taken here that softirq must not take.
 pub(crate) fn in_process_context() -> bool {
     // SAFETY: Pure function of the present CPU.

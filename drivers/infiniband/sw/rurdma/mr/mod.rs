@@ -194,6 +194,9 @@ impl Mr {
             return Err(Denied::Invalidate);
         }
         desc.valid = false;
+        drop(desc);
+        // Whoever found it in force may be copying.
+        self.memory.invalidate();
         Ok(())
     }
 }

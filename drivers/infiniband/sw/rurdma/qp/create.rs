@@ -117,7 +117,7 @@ impl Qp {
                 sq_units,
                 rq_depth: rq.as_ref().map_or(0, RecvQueue::max_wr),
                 rq_stride: rq.as_ref().map_or(0, |_| stride(cap.max_recv_sge)),
-                db_slot: slot,
+                db_slot: slot.number(),
                 max_send_wr: cap.max_send_wr,
                 max_recv_wr: cap.max_recv_wr,
                 max_send_sge: cap.max_send_sge,
@@ -126,7 +126,6 @@ impl Qp {
                 reserved: 0,
             });
             user_side = Some(UserSide {
-                context,
                 slot,
                 _sq: sq_map,
                 _rq: rq_map,
@@ -190,17 +189,15 @@ impl Qp {
             return Err(e);
         }
         if let Some(side) = &*qp.user_side.lock() {
-            side.context.set_slot(side.slot, Some(qp.clone()));
+            side.slot.fill(qp.clone());
         }
         Ok(qp)
     }
 
-    /// Takes the QP away from its process.
+    /// Takes the QP away from its process: no mappings, no doorbell slot.
     fn part(&self) {
         let side = self.user_side.lock().take();
-        if let Some(side) = side {
-            side.context.set_slot(side.slot, None);
-        }
+        drop(side);
     }
 
     /// `ibv_destroy_qp(3)`: after the return nothing of the QP is done any more.

@@ -47,8 +47,14 @@ impl Qp {
 
     /// The state becomes ERROR; the flush is the work's. False if it was before.
     pub(super) fn enter_error(self: &Arc<Self>) -> bool {
-        if self.state() == QpState::Reset || self.set_state(QpState::Error) == QpState::Error {
-            return false;
+        loop {
+            let from = self.state();
+            if matches!(from, QpState::Reset | QpState::Error) {
+                return false;
+            }
+            if self.advance_state(from, QpState::Error) {
+                break;
+            }
         }
         self.announce_flush();
         self.queue_work();
@@ -70,7 +76,8 @@ impl Qp {
         }
         let _flushing = self.flushing.lock();
         let mut wr = RecvWr::empty();
-        loop {
+        // A QP that is reset meanwhile has nothing to flush any more.
+        while self.state() == QpState::Error {
             match self.take_recv(&mut wr) {
                 Ok(()) | Err(TakeError::Bad { .. }) => {
                     if self

@@ -16,7 +16,7 @@ use crate::proto::wqe::send::SendLimits;
 use crate::rq::{RecvQueue, RecvWr, TakeError};
 use crate::srq::Srq;
 use crate::transport::TransportQp;
-use crate::ucontext::Ucontext;
+use crate::ucontext::Slot;
 use kernel::prelude::*;
 use kernel::sync::atomic::ordering::{Acquire, Full, Relaxed};
 use kernel::sync::atomic::Atomic;
@@ -74,7 +74,8 @@ pub(crate) struct Qp {
     rq: SpinLockIrq<Option<RecvQueue>>,
     /// The wire's part.
     pub(crate) transport: TransportQp,
-    /// Held while the receive queue is flushed: its completions keep their order.
+    /// Held while the receive queue is flushed, or emptied: its completions keep their order, and
+    /// none comes after a RESET.
     #[pin]
     flushing: Mutex<()>,
     /// Held throughout a modification.
@@ -109,8 +110,7 @@ pub(crate) struct Attrs {
 
 /// What ties a process's QP to its context.
 struct UserSide {
-    context: Arc<Ucontext>,
-    slot: u32,
+    slot: Slot,
     _sq: Mapping,
     _rq: Option<Mapping>,
 }
@@ -122,9 +122,9 @@ impl Qp {
         QpState::from_raw(self.state.load(Acquire)).unwrap_or(QpState::Error)
     }
 
-    /// Sets the state; gives the one before.
-    fn set_state(&self, state: QpState) -> QpState {
-        QpState::from_raw(self.state.xchg(state as u32, Full)).unwrap_or(QpState::Error)
+    /// Sets the state, whatever it was.
+    fn set_state(&self, state: QpState) {
+        self.state.xchg(state as u32, Full);
     }
 
     /// Access rights of peers. Any context.

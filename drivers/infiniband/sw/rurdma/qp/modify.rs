@@ -87,7 +87,11 @@ impl Qp {
     fn reset(self: &Arc<Self>) -> Result {
         self.enter_error();
         self.dev.transport.disconnect(self);
+        // From here on nobody begins to flush. Those who have begun are waited for, so that nothing of
+        // before completes later: the engines by the transport, the receive queue's below.
+        self.set_state(QpState::Reset);
         self.dev.transport.reset(self)?;
+        let _flushing = self.flushing.lock();
         if let Some(rq) = &mut *self.rq.lock() {
             rq.reset();
         }

@@ -27,6 +27,8 @@ pub(crate) struct ListenOptions {
     pub(crate) ifindex: i32,
     /// An IPv6 wildcard is not for IPv4.
     pub(crate) v6only: bool,
+    /// The address need not be there yet.
+    pub(crate) freebind: bool,
     /// Type of service of the connections.
     pub(crate) tos: Option<u8>,
     /// Connections that may wait to be accepted.
@@ -81,6 +83,9 @@ impl ListenSocket {
             }
             if options.ifindex != 0 {
                 to_result(bindings::sock_bindtoindex(sk, options.ifindex, true))?;
+            }
+            if options.freebind {
+                bindings::ip_sock_set_freebind(sk);
             }
             if let Some(tos) = options.tos {
                 bindings::rurdma_sk_set_tos(sk, tos, options.addr.is_ipv6());

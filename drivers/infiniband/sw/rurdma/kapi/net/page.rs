@@ -42,18 +42,16 @@ impl TxPage {
     /// The largest order worth asking for: 64 KiB, what TCP takes for one skb.
     pub(crate) const MAX_ORDER: u32 = 4;
 
-    /// Allocates `PAGE_SIZE << order` bytes, or a single page if that many cannot be had.
+    /// Allocates `PAGE_SIZE << order` bytes, or as many as can be had: at least a page.
     pub(crate) fn new(order: u32, gfp: Gfp) -> Result<Self> {
         let alloc = |order| {
             // SAFETY: The caller tells by `gfp` whether it may sleep.
             NonNull::new(unsafe { bindings::rurdma_alloc_pages(gfp == Gfp::Noio, order) })
         };
-        let order = order.min(Self::MAX_ORDER);
-        let (page, order) = match alloc(order) {
-            Some(page) => (page, order),
-            None if order > 0 => (alloc(0).ok_or(ENOMEM)?, 0),
-            None => return Err(ENOMEM),
-        };
+        let (page, order) = (0..=order.min(Self::MAX_ORDER))
+            .rev()
+            .find_map(|order| alloc(order).map(|page| (page, order)))
+            .ok_or(ENOMEM)?;
         // SAFETY: Pages from the page allocator that are not highmem are mapped for good.
         let addr = unsafe { bindings::rurdma_page_address(page.as_ptr()) };
 

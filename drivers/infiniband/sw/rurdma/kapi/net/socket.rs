@@ -415,6 +415,12 @@ impl Socket {
         unsafe { bindings::rurdma_tcp_mss(self.sk()) as usize }
     }
 
+    /// Is there room to send? Any context; it may have changed already.
+    pub(crate) fn is_writeable(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::rurdma_sk_writeable(self.sk()) }
+    }
+
     /// See [`LockedSock::state`]. Any context; it may have changed already.
     pub(crate) fn state(&self) -> TcpState {
         // SAFETY: By the type invariant.

@@ -114,9 +114,17 @@ pub(crate) mod access {
     pub(crate) const MW_BIND: u32 = bindings::ib_access_flags_IB_ACCESS_MW_BIND;
     /// Addresses count from zero.
     pub(crate) const ZERO_BASED: u32 = bindings::ib_access_flags_IB_ZERO_BASED;
+    /// The memory is of huge pages: a hint.
+    pub(crate) const HUGETLB: u32 = bindings::ib_access_flags_IB_ACCESS_HUGETLB;
     /// Hints that software may ignore (`IB_ACCESS_OPTIONAL`).
     pub(crate) const OPTIONAL: u32 = bindings::ib_access_flags_IB_ACCESS_OPTIONAL;
     /// Everything a software device can serve.
-    pub(crate) const SUPPORTED: u32 =
-        LOCAL_WRITE | REMOTE_WRITE | REMOTE_READ | REMOTE_ATOMIC | MW_BIND | ZERO_BASED | OPTIONAL;
+    pub(crate) const SUPPORTED: u32 = LOCAL_WRITE
+        | REMOTE_WRITE
+        | REMOTE_READ
+        | REMOTE_ATOMIC
+        | MW_BIND
+        | ZERO_BASED
+        | HUGETLB
+        | OPTIONAL;
 }

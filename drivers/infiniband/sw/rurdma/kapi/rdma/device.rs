@@ -35,7 +35,7 @@ pub(crate) struct UnregisteredDevice<D: Driver> {
 /// What the core must know before it registers a device.
 pub(crate) struct DeviceInit {
     /// Node GUID, in wire order.
-    pub(crate) node_guid: [u8; 8],
+    pub(crate) node_guid: u64,
     /// The wire protocol.
     pub(crate) protocol: Protocol,
     /// Completion vectors.
@@ -81,7 +81,7 @@ impl<D: Driver> UnregisteredDevice<D> {
         let raw = self.raw.as_ptr();
         // SAFETY: The device is ours alone until it is registered.
         unsafe {
-            (*raw).node_guid = u64::from_ne_bytes(init.node_guid);
+            (*raw).node_guid = init.node_guid;
             (*raw).node_type = match init.protocol {
                 Protocol::Iwarp => bindings::RDMA_NODE_RNIC,
                 Protocol::Roce => bindings::RDMA_NODE_IB_CA,

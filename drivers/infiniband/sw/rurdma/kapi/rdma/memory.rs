@@ -35,14 +35,14 @@ enum Kind {
     Kernel,
     /// A process's pages, from `offset` of the first one on.
     User { pages: KVVec<usize>, offset: usize },
-    /// Pages of a fast registration.
-    ///
-    /// A kernel user that sets new ones while a peer still may use the old ones harms only what
-    /// it owns itself; the list is locked all the same, so it is never read half-written.
+    /// Pages of a fast registration. They are the kernel user's again as soon as an invalidation is
+    /// done, so each copy holds the list's lock.
     Fast(Pin<KBox<SpinLockIrq<PageList>>>),
 }
 
 struct PageList {
+    /// Registration that the list belongs to; one that has ended has another number.
+    epoch: u32,
     pages: KVVec<usize>,
     used: usize,
     offset: usize,
@@ -70,12 +70,19 @@ pub(crate) struct Memory {
 /// # Invariants
 ///
 /// The holder is inside the memory's gate.
-pub(crate) struct Access(Arc<Memory>);
+pub(crate) struct Access {
+    memory: Arc<Memory>,
+    /// Of a fast registration: the one that the access is for.
+    epoch: u32,
+}
+
+/// The largest copy with a page list locked.
+const MAX_LOCKED_COPY: usize = 4096;
 
 impl Drop for Access {
     #[inline]
     fn drop(&mut self) {
-        self.0.gate.leave();
+        self.memory.gate.leave();
     }
 }
 
@@ -100,6 +107,7 @@ impl Memory {
     /// Room for `max` pages of a kernel user.
     pub(crate) fn fast(max: u32) -> Result<Arc<Self>> {
         let list = PageList {
+            epoch: 0,
             pages: KVVec::from_elem(0usize, max as usize, GFP_KERNEL)?,
             used: 0,
             offset: 0,
@@ -151,8 +159,26 @@ impl Memory {
     /// Grants access, unless it was revoked. Any context.
     #[inline]
     pub(crate) fn enter(self: &Arc<Self>) -> Option<Access> {
+        if !self.gate.enter() {
+            return None;
+        }
         // INVARIANT: The holder is inside from here on.
-        self.gate.enter().then(|| Access(self.clone()))
+        Some(Access {
+            memory: self.clone(),
+            epoch: match &self.kind {
+                Kind::Fast(list) => list.lock().epoch,
+                _ => 0,
+            },
+        })
+    }
+
+    /// Ends a fast registration: when this returns, no copy of it is under way, and none will be.
+    /// Any context.
+    pub(crate) fn invalidate(&self) {
+        if let Kind::Fast(list) = &self.kind {
+            let mut list = list.lock();
+            list.epoch = list.epoch.wrapping_add(1);
+        }
     }
 
     /// Ends all access, and releases what was pinned. Process context.
@@ -170,35 +196,53 @@ struct Piece {
 }
 
 impl Access {
-    /// The piece at `offset` bytes into the MR (for kernel memory: at that address), at most `max`
-    /// bytes of it.
-    fn piece(&self, offset: u64, max: usize) -> Result<Piece> {
-        match &self.0.kind {
-            Kind::Kernel => Ok(Piece {
+    /// Calls `copy` with the piece at `offset` bytes into the MR (for kernel memory: at that address),
+    /// at most `max` bytes of it. Gives its length.
+    fn with_piece(
+        &self,
+        offset: u64,
+        max: usize,
+        copy: impl FnOnce(Piece) -> Result,
+    ) -> Result<usize> {
+        let _locked;
+        let piece = match &self.memory.kind {
+            Kind::Kernel => Piece {
                 at: ptr::with_exposed_provenance_mut(offset as usize),
                 len: max,
-            }),
+            },
             Kind::User {
                 pages,
                 offset: first,
-            } => page_piece(pages, *first, PAGE_SHIFT, offset, max),
+            } => page_piece(pages, *first, PAGE_SHIFT, offset, max)?,
             Kind::Fast(list) => {
                 let list = list.lock();
+                if list.epoch != self.epoch {
+                    return Err(EFAULT);
+                }
                 let pages = list.pages.get(..list.used).ok_or(EFAULT)?;
-                page_piece(pages, list.offset, list.page_shift, offset, max)
+                let max = max.min(MAX_LOCKED_COPY);
+                let piece = page_piece(pages, list.offset, list.page_shift, offset, max)?;
+                _locked = list;
+                piece
             }
-        }
+        };
+        copy(piece)?;
+        Ok(piece.len)
     }
 
     /// Copies `dst.len()` bytes at `offset` out of the memory. The caller has checked the rights.
     pub(crate) fn read(&self, mut offset: u64, mut dst: &mut [u8]) -> Result {
         while !dst.is_empty() {
-            let piece = self.piece(offset, dst.len())?;
-            // SAFETY: By the type invariants the piece is memory of at least `len` bytes; a process may
-            // write to it meanwhile, which `memcpy()` on raw pointers takes in its stride.
-            unsafe { bindings::rurdma_memcpy(dst.as_mut_ptr().cast(), piece.at.cast(), piece.len) };
-            offset += piece.len as u64;
-            dst = dst.get_mut(piece.len..).ok_or(EFAULT)?;
+            let to = dst.as_mut_ptr();
+            let n = self.with_piece(offset, dst.len(), |piece| {
+                // SAFETY: By the type invariants the piece is memory of at least `len` bytes, no more
+                // than `dst` has; a process may write to it meanwhile, which `memcpy()` on raw pointers
+                // takes in its stride.
+                unsafe { bindings::rurdma_memcpy(to.cast(), piece.at.cast(), piece.len) };
+                Ok(())
+            })?;
+            offset += n as u64;
+            dst = dst.get_mut(n..).ok_or(EFAULT)?;
         }
         Ok(())
     }
@@ -214,12 +258,14 @@ impl Access {
         mut crc: Option<&mut u32>,
     ) -> Result {
         while len > 0 {
-            let piece = self.piece(offset, len)?;
-            // SAFETY: As in `read`.
-            unsafe { chunk.copy_to_raw(from, piece.at, piece.len, crc.as_deref_mut()) }?;
-            offset += piece.len as u64;
-            from += piece.len;
-            len -= piece.len;
+            let sum = crc.as_deref_mut();
+            let n = self.with_piece(offset, len, |piece| {
+                // SAFETY: As in `read`.
+                unsafe { chunk.copy_to_raw(from, piece.at, piece.len, sum) }
+            })?;
+            offset += n as u64;
+            from += n;
+            len -= n;
         }
         Ok(())
     }

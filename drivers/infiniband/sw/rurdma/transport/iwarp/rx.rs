@@ -53,6 +53,12 @@ impl Rx {
         }
     }
 
+    /// The QP goes back to the beginning: the receive in progress is forgotten.
+    pub(super) fn reset(&mut self) {
+        self.have_recv = false;
+        self.answer = false;
+    }
+
     /// The stream begins.
     pub(super) fn start(&mut self, params: &StreamParams) {
         self.receiver = Receiver::new(RxConfig {

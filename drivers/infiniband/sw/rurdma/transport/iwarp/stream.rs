@@ -26,6 +26,8 @@ use kernel::prelude::*;
 use kernel::sync::atomic::ordering::{Acquire, Release};
 use kernel::sync::atomic::Atomic;
 use kernel::sync::Arc;
+use kernel::time::delay::fsleep;
+use kernel::time::Delta;
 
 /// The connection under a stream.
 #[derive(Clone)]
@@ -169,6 +171,13 @@ impl Context<'_> {
         }
     }
 
+    /// Lets others run, and memory become free, if that is possible here.
+    pub(super) fn pause(self) {
+        if let Self::Process = self {
+            fsleep(Delta::from_millis(1));
+        }
+    }
+
     /// How memory may be allocated.
     pub(super) fn gfp(self) -> Gfp {
         match self {
@@ -305,8 +314,11 @@ impl Qp {
     /// What TCP has taken is still delivered, where it ends with a whole FPDU. Process context.
     pub(super) fn stream_abort(self: &Arc<Self>) {
         let stream = self.stream();
-        stream.tx.exclusive(|tx| tx.turn(self, Context::Process));
-        // TCP has not taken everything, and is not waited for.
+        stream.tx.exclusive(|tx| {
+            tx.turn(self, Context::Process);
+            // TCP may not have taken everything, and is not waited for.
+            tx.close();
+        });
         self.stream_close(StreamEnd::Abort);
     }
 
@@ -316,11 +328,18 @@ impl Qp {
         self.queue_work();
     }
 
-    /// The QP goes back to the beginning; its connection, if any, has been told.
+    /// The QP goes back to the beginning; its connection, if any, has been told. The state is RESET:
+    /// an engine that starts now does nothing, one that runs is waited for.
     pub(super) fn stream_reset(self: &Arc<Self>) -> Result {
         let stream = self.stream();
-        drop(stream.replace(Shared::idle()));
+        let old = stream.replace(Shared::idle());
+        if let Some(link) = &old.link {
+            link.conn.forget_qp();
+        }
+        drop(old);
         stream.may_send.store(false, Release);
+        // First, as it completes READs in the send queue.
+        stream.rx.exclusive(Rx::reset);
         stream.tx.exclusive(|tx| {
             tx.reset();
             self.reset_send();

@@ -101,6 +101,8 @@ pub(super) struct Tx {
     rtr: Option<Rtr>,
     /// The Terminate is in `frags`; nothing follows.
     last_words: bool,
+    /// Times in a row that TCP took nothing although it had room.
+    starved: u8,
     /// Nothing can be sent any more.
     closed: bool,
 }
@@ -125,6 +127,7 @@ impl Tx {
             answer_next: false,
             rtr: None,
             last_words: false,
+            starved: 0,
             closed: true,
         })
     }
@@ -140,6 +143,11 @@ impl Tx {
         };
         self.last_words = false;
         self.closed = false;
+    }
+
+    /// Nothing more is sent; what is posted is still flushed.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
     }
 
     /// The QP goes back to the beginning.
@@ -169,7 +177,13 @@ impl Tx {
                 if self.closed {
                     continue;
                 }
-                return Turn::Done;
+                match self.starved {
+                    0 => return Turn::Done,
+                    // There may be room since.
+                    1 => continue,
+                    _ => context.pause(),
+                }
+                return Turn::More;
             }
             if self.last_words {
                 self.closed = true;
@@ -241,11 +255,19 @@ impl Tx {
             };
             match sent {
                 Ok(n) => {
+                    self.starved = 0;
                     let done = page::advance(&mut self.frags, n);
                     drop_front(&mut self.frags, done);
                 }
-                // `write_space` comes.
-                Err(e) if e == EAGAIN => return false,
+                Err(e) if e == EAGAIN => {
+                    // `write_space` comes, unless it was memory that lacked: no acknowledge brings that.
+                    self.starved = if link.socket.is_writeable() {
+                        self.starved.saturating_add(1)
+                    } else {
+                        0
+                    };
+                    return false;
+                }
                 Err(_) => {
                     self.closed = true;
                     self.frags.clear();

@@ -48,7 +48,7 @@ const RTR_MS: u32 = 5_000;
 const FIRST_WORD_MS: u32 = 100;
 /// How long a QP may take to read what came before the peer's FIN.
 const DRAIN_MS: u32 = 3_000;
-/// How long the peer may take to close its end after we closed ours.
+/// How long the peer may take to close its end after we closed ours, before TCP alone waits for it.
 const LINGER_MS: u32 = 5_000;
 
 /// Silence after which the peer is asked whether it is still there, in seconds.
@@ -389,6 +389,16 @@ impl Conn {
         self.queue();
     }
 
+    /// The QP goes back to the beginning: nothing of this connection reaches it any more. Process
+    /// context.
+    pub(crate) fn forget_qp(&self) {
+        // The work tells the QP with this held; callbacks tell it with the socket's lock held.
+        let _state = self.state.lock();
+        let qp = self.notes.lock().stream.take();
+        self.socket.with_lock(|_| ());
+        drop(qp);
+    }
+
     /// Responder: the initiator's first message is there. Any context.
     pub(crate) fn stream_established(self: &Arc<Self>) {
         self.notes.lock().ready = true;
@@ -501,9 +511,8 @@ impl Conn {
             }
             Phase::Streaming => self.step_streaming(state, timeout),
             Phase::Lingering => {
-                if timeout {
-                    self.drop_all(state);
-                } else if handshake::discard(&self.socket) {
+                // What is queued is TCP's to deliver, however long the peer takes.
+                if handshake::discard(&self.socket) || timeout {
                     self.socket.close();
                     state.phase = Phase::Dead;
                 }

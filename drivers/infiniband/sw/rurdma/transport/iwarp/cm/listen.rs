@@ -115,13 +115,13 @@ impl Listener {
             }),
             GFP_KERNEL,
         )?;
-        this.open()?;
+        this.open(false)?;
         Ok(this)
     }
 
     /// Opens the socket, if its user is where the netdev is: the core offers a wildcard listener to
-    /// every device, whatever its namespace.
-    pub(super) fn open(self: &Arc<Self>) -> Result {
+    /// every device, whatever its namespace. `again`: the netdev has arrived, its addresses follow.
+    pub(super) fn open(self: &Arc<Self>, again: bool) -> Result {
         let mut place = self.place.lock();
         if place.closed || place.socket.is_some() {
             return Ok(());
@@ -129,7 +129,7 @@ impl Listener {
         let netdev = &self.dev.netdev;
         let wildcard = self.addr.ip().is_unspecified();
         if !self.id.is_in_net_of(netdev) {
-            return if wildcard {
+            return if wildcard || again {
                 Ok(())
             } else {
                 Err(NetError::AddrNotAvail.into())
@@ -146,6 +146,7 @@ impl Listener {
                 // address of the netdev count as coming in by it.
                 ifindex: if wildcard { netdev.ifindex() } else { 0 },
                 v6only: self.id.afonly(),
+                freebind: again,
                 tos: self.id.tos(),
                 backlog: self.backlog,
             },

@@ -192,7 +192,7 @@ pub(crate) fn netdev_leaves(dev: &Device) {
 pub(crate) fn netdev_arrives(dev: &Device) {
     if let Some(cm) = CM.get() {
         cm.listeners_of(dev, |listener| {
-            if let Err(err) = listener.open() {
+            if let Err(err) = listener.open(true) {
                 pr_warn!("{}: cannot listen again: {err:?}\n", dev.netdev.name());
             }
         });

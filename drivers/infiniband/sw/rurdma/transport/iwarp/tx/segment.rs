@@ -16,6 +16,9 @@ use crate::qp::{Cause, Qp};
 use crate::transport::iwarp::stream::Context;
 use kernel::sync::Arc;
 
+/// A ULPDU whose FPDU fits into a page, with markers too.
+const PAGE_MULPDU: u16 = 4000;
+
 impl Tx {
     /// Builds the next segment of the message in progress; gives its bytes.
     pub(super) fn segment(
@@ -27,18 +30,26 @@ impl Tx {
         let Some(mut current) = self.current.take() else {
             return Ok(0);
         };
-        let max = current.header.max_payload(mulpdu);
-        let Some(piece) = current.segments.peek(max) else {
-            return Ok(0);
+        let mut mulpdu = mulpdu;
+        let (max, piece) = loop {
+            let max = current.header.max_payload(mulpdu);
+            let Some(piece) = current.segments.peek(max) else {
+                return Ok(0);
+            };
+            let len = self
+                .encoder
+                .fpdu_len(piece.len.saturating_add(current.header.hdr_len() as u16));
+            let big = piece.len > 2048 || !piece.last;
+            if self.room(len, big, context).is_ok() {
+                break (max, piece);
+            }
+            // Where memory is in single pages, segments are shorter than they might be.
+            if mulpdu <= PAGE_MULPDU {
+                self.current = Some(current);
+                return Err(Stop::NoMemory);
+            }
+            mulpdu = PAGE_MULPDU;
         };
-        let len = self
-            .encoder
-            .fpdu_len(piece.len.saturating_add(current.header.hdr_len() as u16));
-        let big = piece.len > 2048 || !piece.last;
-        if self.room(len, big, context).is_err() {
-            self.current = Some(current);
-            return Err(Stop::NoMemory);
-        }
         let used = match self.fill(qp, &mut current, &piece) {
             Ok(used) => used,
             Err(error) => {

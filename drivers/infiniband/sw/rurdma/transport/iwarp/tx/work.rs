@@ -12,6 +12,7 @@ use crate::proto::iwarp::negotiate::Rtr;
 use crate::proto::iwarp::orders::Expect;
 use crate::proto::iwarp::tx::{Header, Segmenter};
 use crate::proto::serial::Msn;
+use crate::proto::wire::ddp;
 use crate::proto::wire::rdmap::{ReadRequest, ReadRequestHdr};
 use crate::proto::wire::terminate::{TermError, TerminateBody};
 use crate::proto::wqe::abi::{Sge, VENDOR_ERR_FRAME};
@@ -20,6 +21,7 @@ use crate::proto::wqe::send::{Data, SendFlags, SendOp, SendWqe};
 use crate::qp::{Cause, Qp, Record};
 use crate::transport::iwarp::cm::StreamEnd;
 use crate::transport::iwarp::stream::{Context, Sink};
+use core::mem::size_of;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -318,6 +320,13 @@ impl Tx {
                 return Err(Stop::Failed);
             }
         }
+        // Without a page it is tried again: nothing of it has been begun.
+        let ulpdu = ddp::UNTAGGED_LEN + size_of::<ReadRequestHdr>();
+        let len = self.encoder.fpdu_len(ulpdu as u16);
+        if self.room(len, false, context).is_err() {
+            self.held = Some(*job);
+            return Err(Stop::NoMemory);
+        }
         let number = qp.sent.lock().start(Record {
             awaits_peer: true,
             ..job.record()
@@ -334,7 +343,7 @@ impl Tx {
                 Ok(())
             }
             Err(_) => {
-                // No page: rather end than lose the order of things.
+                // Rather end than lose the order of things.
                 qp.fail(Cause::Fatal);
                 qp.stream_close(StreamEnd::Abort);
                 Err(Stop::Failed)
