@@ -82,3 +82,32 @@ pub(crate) fn gather(
     }
     Ok(())
 }
+
+/// Places `bytes` at the beginning of a message into its SGEs.
+pub(crate) fn scatter_bytes(
+    qp: &Qp,
+    pd: u64,
+    sges: &[Sge],
+    mut bytes: &[u8],
+) -> Result<(), Denied> {
+    let mut offset = 0;
+    while !bytes.is_empty() {
+        let (sge, into) = locate(sges, offset).ok_or(Denied::Bounds)?;
+        let len = bytes.len().min((u64::from(sge.length) - into) as usize);
+        let (now, later) = bytes.split_at(len);
+        let addr = sge.addr.checked_add(into).ok_or(Denied::Wrap)?;
+        let span = Span::local(
+            &qp.dev,
+            !qp.user,
+            sge.lkey,
+            pd,
+            addr,
+            len as u64,
+            Access::LocalWrite,
+        )?;
+        span.write(0, now).map_err(|_| Denied::Bounds)?;
+        offset += len as u64;
+        bytes = later;
+    }
+    Ok(())
+}

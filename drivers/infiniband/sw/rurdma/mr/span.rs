@@ -87,6 +87,11 @@ impl Span {
         self.access.read(self.at(offset, dst.len())?, dst)
     }
 
+    /// Copies `src` to `offset` of the range.
+    pub(crate) fn write(&self, offset: u64, src: &[u8]) -> Result {
+        self.access.write(self.at(offset, src.len())?, src)
+    }
+
     /// Copies `len` bytes at `from` of a received buffer to `offset` of the range; takes them into
     /// the CRC32c where one is wanted.
     #[inline]

@@ -247,6 +247,21 @@ impl Access {
         Ok(())
     }
 
+    /// Copies `src` to `offset`. See [`Access::read`].
+    pub(crate) fn write(&self, mut offset: u64, mut src: &[u8]) -> Result {
+        while !src.is_empty() {
+            let from = src.as_ptr();
+            let n = self.with_piece(offset, src.len(), |piece| {
+                // SAFETY: As in `read`.
+                unsafe { bindings::rurdma_memcpy(piece.at.cast(), from.cast(), piece.len) };
+                Ok(())
+            })?;
+            offset += n as u64;
+            src = src.get(n..).ok_or(EFAULT)?;
+        }
+        Ok(())
+    }
+
     /// Copies `len` bytes at `from` of a received buffer to `offset`, and takes them into the
     /// CRC32c where one is wanted. See [`Access::read`].
     pub(crate) fn place(

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Address handles.
+
+#![forbid(unsafe_code)]
+
+use crate::device::Device;
+use crate::kapi::random;
+use crate::kapi::rdma::av::Av;
+use crate::pd::Pd;
+use kernel::alloc::flags::GFP_ATOMIC;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// Tries to find a free random handle before giving up.
+const HANDLE_TRIES: usize = 64;
+
+/// An address handle: where a datagram goes.
+pub(crate) struct Ah {
+    dev: Arc<Device>,
+    /// By which work requests name it; never 0.
+    pub(crate) handle: u32,
+    /// PD of the QPs that may use it.
+    pub(crate) pd: u64,
+    /// The path.
+    pub(crate) av: Av,
+}
+
+impl Ah {
+    /// `ibv_create_ah(3)`. Any context.
+    pub(crate) fn create(pd: &Arc<Pd>, av: Av) -> Result<Arc<Self>> {
+        let dev = &pd.dev;
+        for _ in 0..HANDLE_TRIES {
+            let handle = random::u32();
+            if handle == 0 || dev.ahs.get(handle).is_some() {
+                continue;
+            }
+            let ah = Arc::new(
+                Self {
+                    dev: dev.clone(),
+                    handle,
+                    pd: pd.id,
+                    av,
+                },
+                GFP_ATOMIC,
+            )?;
+            match dev.ahs.insert_atomic(handle, ah.clone()) {
+                Ok(()) => return Ok(ah),
+                // Somebody else was faster.
+                Err(e) if e == EBUSY => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Err(ENOMEM)
+    }
+
+    /// `ibv_destroy_ah(3)`. Any context.
+    pub(crate) fn destroy(&self) {
+        self.dev.ahs.remove(self.handle);
+    }
+}

@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! UD and GSI QPs: each message is a packet, and each send names its peer (IBTA volume 1, section 9.8.3).
+
+use super::packet::{build, source_port};
+use super::send::{Stop, Tx};
+use crate::ah::Ah;
+use crate::cq::{opcode, status, WC_GRH, WC_WITH_IMM};
+use crate::kapi::net::netdev::NetNs;
+use crate::kapi::net::udp::{Datagram, Route};
+use crate::kapi::rdma::qp::{QpKind, QpState};
+use crate::mr::sges::{gather, locate, scatter, scatter_bytes};
+use crate::proto::ib::cut::Mtu;
+use crate::proto::serial::Psn;
+use crate::proto::wire::ib::icrc::IPV4_LEN;
+use crate::proto::wire::ib::opcode::{Extra, Op, Opcode, Place, Service};
+use crate::proto::wire::ib::packet::{Datagram as Deth, Packet, Received};
+use crate::proto::wqe::abi::{Cqe, Sge, MAX_SGE, VENDOR_ERR_FRAME};
+use crate::proto::wqe::fetch::{next_send, FetchError};
+use crate::proto::wqe::send::{Data, SendFlags, SendOp, SendWqe};
+use crate::qp::{Cause, Qp, Record};
+use crate::rq::{RecvWr, TakeError};
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// Bytes in front of each datagram that is received: the GRH, or the IP header in its place.
+const GRH_LEN: usize = 40;
+/// A Q_Key with this bit stands for the sender QP's own (section 10.2.5).
+const QKEY_CONTROLLED: u32 = 0x8000_0000;
+/// `RDMA_NETWORK_IPV4` and `RDMA_NETWORK_IPV6`.
+const NETWORK_IPV4: u8 = 2;
+const NETWORK_IPV6: u8 = 3;
+/// The Q_Key of the GSI (section 10.2.5).
+const QKEY_GSI: u32 = 0x8001_0000;
+
+impl Tx {
+    /// Sends the next datagram. `Err(Idle)`: there is none.
+    pub(super) fn datagram(
+        &mut self,
+        qp: &Arc<Qp>,
+        net: &NetNs,
+        state: QpState,
+    ) -> Result<(), Stop> {
+        if !matches!(state, QpState::Rts | QpState::Sqd) || !qp.sent.lock().has_room() {
+            return Err(Stop::Idle);
+        }
+        let (buf, consumer) = self.queue();
+        let units = match next_send(&qp.sq, consumer, buf) {
+            Ok(Some(units)) => units,
+            Ok(None) => return Err(Stop::Idle),
+            Err(FetchError::Index) => {
+                qp.fail(Cause::Fatal);
+                return Err(Stop::Failed);
+            }
+            Err(FetchError::Frame { wr_id }) => {
+                let (s, v) = (status::LOC_QP_OP_ERR, VENDOR_ERR_FRAME);
+                return Err(refuse(qp, wr_id, 0, s, v));
+            }
+        };
+        consumer.advance(units);
+        let wqe = match SendWqe::parse(buf, &qp.limits) {
+            Ok(wqe) => wqe,
+            Err(e) => {
+                let wr_id = SendWqe::wr_id(buf);
+                return Err(refuse(qp, wr_id, units as u8, e.wc_status(), e.vendor_err()));
+            }
+        };
+        if wqe.op == SendOp::Nop {
+            let mut sent = qp.sent.lock();
+            sent.nop(units);
+            qp.complete_sent(&mut sent);
+            return Ok(());
+        }
+        let done = match transmit(qp, net, &wqe) {
+            Ok(()) => status::SUCCESS,
+            // It is not sent now: as if it were lost on the way.
+            Err(Unsent::Lost) => status::SUCCESS,
+            Err(Unsent::Refused(status)) => status,
+        };
+        let mut sent = qp.sent.lock();
+        let number = sent.start(Record {
+            wr_id: wqe.wr_id,
+            byte_len: wqe.length,
+            units: units as u8,
+            opcode: opcode::SEND,
+            signaled: wqe.flags.contains(SendFlags::SIGNALED),
+            ..Record::default()
+        });
+        sent.done(number, done);
+        let lost = qp.complete_sent(&mut sent);
+        drop(sent);
+        if lost || done != status::SUCCESS {
+            qp.fail(Cause::Fatal);
+            return Err(Stop::Failed);
+        }
+        Ok(())
+    }
+}
+
+fn refuse(qp: &Arc<Qp>, wr_id: u64, units: u8, status: u8, vendor_err: u32) -> Stop {
+    {
+        let mut sent = qp.sent.lock();
+        let number = sent.start(Record {
+            wr_id,
+            units,
+            vendor_err,
+            ..Record::default()
+        });
+        sent.done(number, status);
+    }
+    qp.fail(Cause::Fatal);
+    Stop::Failed
+}
+
+enum Unsent {
+    Lost,
+    Refused(u8),
+}
+
+impl From<Error> for Unsent {
+    fn from(_: Error) -> Self {
+        Unsent::Lost
+    }
+}
+
+fn transmit(qp: &Arc<Qp>, net: &NetNs, wqe: &SendWqe<'_>) -> Result<(), Unsent> {
+    let ud = wqe.ud.ok_or(Unsent::Refused(status::LOC_QP_OP_ERR))?;
+    let ah: Arc<Ah> = qp
+        .dev
+        .ahs
+        .get(ud.ah_handle)
+        .filter(|ah| ah.pd == qp.pd.id)
+        .ok_or(Unsent::Refused(status::LOC_QP_OP_ERR))?;
+    let max = Mtu::fitting(qp.dev.netdev.mtu().saturating_sub(super::OVERHEAD));
+    if wqe.length > max.bytes() {
+        return Err(Unsent::Refused(status::LOC_LEN_ERR));
+    }
+    let roce = qp.roce().ok_or(Unsent::Lost)?;
+    let path = roce.path();
+    let (extra, value) = match wqe.op {
+        SendOp::SendImm(imm) => (Extra::Imm, imm),
+        _ => (Extra::None, 0),
+    };
+    let qkey = if ud.remote_qkey & QKEY_CONTROLLED != 0 && roce.kind != QpKind::Gsi {
+        path.attr.qkey
+    } else {
+        ud.remote_qkey
+    };
+    let p = Packet {
+        solicited: wqe.flags.contains(SendFlags::SOLICITED),
+        datagram: Deth {
+            qkey,
+            src_qpn: qp.number,
+        },
+        extra: value,
+        ..Packet::new(
+            Opcode {
+                service: Service::Ud,
+                op: Op::Send(Place::Only, extra),
+            },
+            ud.remote_qpn,
+            Psn::new(0),
+        )
+    };
+    let port = source_port(ah.av.flow_label, qp.number, ud.remote_qpn);
+    let packet = build::<Unsent>(&ah.av, port, &p, wqe.length as usize, |to| {
+        match wqe.data {
+            Data::Inline(data) => to.copy_from_slice(data.get(..to.len()).ok_or(Unsent::Lost)?),
+            Data::Sges(list) => {
+                let mut sges = [Sge::default(); MAX_SGE];
+                let mut n = 0;
+                for (to, sge) in sges.iter_mut().zip(list.iter()) {
+                    *to = sge;
+                    n += 1;
+                }
+                gather(qp, sges.get(..n).unwrap_or(&[]), 0, to)
+                    .map_err(|_| Unsent::Refused(status::LOC_PROT_ERR))?;
+            }
+        }
+        Ok(())
+    })?;
+    let av = &ah.av;
+    let route = Route::find(
+        net,
+        av.ifindex,
+        (&av.src, &av.dst),
+        av.traffic_class,
+        av.flow_label,
+    )
+    .ok_or(Unsent::Lost)?;
+    packet.send(net, &route);
+    Ok(())
+}
+
+/// A datagram has come.
+pub(super) fn received(qp: &Arc<Qp>, d: &Datagram<'_>, r: &Received) {
+    let Some(roce) = qp.roce() else {
+        return;
+    };
+    let p = &r.packet;
+    let Op::Send(_, extra) = p.opcode.op else {
+        return;
+    };
+    let qkey = match roce.kind {
+        QpKind::Gsi => QKEY_GSI,
+        _ => roce.path().attr.qkey,
+    };
+    if p.opcode.service != Service::Ud
+        || p.datagram.qkey != qkey
+        || !matches!(qp.state(), QpState::Rtr | QpState::Rts | QpState::Sqd | QpState::Sqe)
+    {
+        return;
+    }
+    // One at a time: receives are used in the order of their completions.
+    let mut connected = roce.connected.lock();
+    let wr = &mut connected.recv;
+    match qp.take_recv(wr) {
+        Ok(()) => {}
+        Err(TakeError::Bad { wr_id, error }) => {
+            let _ = qp.push_bad_recv(wr_id, status::LOC_QP_OP_ERR, error.vendor_err());
+            return;
+        }
+        // Lost, as it might be on the way.
+        Err(TakeError::Empty | TakeError::Corrupt) => return,
+    }
+    let total = GRH_LEN + r.payload_len;
+    let mut cqe = Cqe {
+        wr_id: wr.wr_id,
+        byte_len: total as u32,
+        qp_num: qp.number,
+        src_qp: p.datagram.src_qpn,
+        opcode: opcode::RECV,
+        wc_flags: WC_GRH,
+        vlan_id: 0xffff,
+        network_hdr_type: if d.ip.len() == IPV4_LEN {
+            NETWORK_IPV4
+        } else {
+            NETWORK_IPV6
+        },
+        ..Cqe::default()
+    };
+    if extra == Extra::Imm {
+        cqe.wc_flags |= WC_WITH_IMM;
+        cqe.imm_inv = p.extra;
+    }
+    cqe.status = if total as u64 > wr.room {
+        status::LOC_LEN_ERR
+    } else if place(qp, wr, d, r) {
+        status::SUCCESS
+    } else {
+        status::LOC_PROT_ERR
+    };
+    let lost = qp.recv_cq.push(&cqe, p.solicited).is_err();
+    drop(connected);
+    if lost || cqe.status != status::SUCCESS {
+        qp.fail(Cause::Fatal);
+    }
+}
+
+/// Header and payload into the receive.
+fn place(qp: &Qp, wr: &RecvWr, d: &Datagram<'_>, r: &Received) -> bool {
+    let find = |at| locate(wr.sges(), at);
+    let chunk = d.chunk();
+    let pd = qp.recv_pd();
+    // An IPv4 header stands in the second half.
+    let mut grh = [0; GRH_LEN];
+    for (to, from) in grh.iter_mut().rev().zip(d.ip.iter().rev()) {
+        *to = *from;
+    }
+    scatter_bytes(qp, pd, wr.sges(), &grh).is_ok() && scatter(
+        qp,
+        pd,
+        find,
+        GRH_LEN as u64,
+        &chunk,
+        r.payload_at,
+        r.payload_len,
+        None,
+    )
+    .is_ok()
+}

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! RoCEv2: the InfiniBand transport over UDP (IBTA volume 1, chapter 9 and annex A17).
+
+#![forbid(unsafe_code)]
+
+use super::{NewQp, Transport, TransportQp};
+use crate::device::Device;
+use crate::kapi::errno::not_supported;
+use crate::kapi::rdma::attr::{PortImmutable, Protocol};
+use crate::kapi::rdma::qp::{QpAttr, QpKind, QpQuery, QpState};
+use crate::proto::ib::cut::Mtu;
+use crate::proto::wqe::send::{OPS_KERNEL, OPS_ROCE};
+use crate::qp::{Cause, Qp};
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+mod connected;
+mod datagram;
+pub(crate) mod ns;
+mod packet;
+mod qp;
+mod receive;
+mod send;
+mod timer;
+
+pub(crate) use qp::RoceQp;
+
+/// Inbound and outbound reads of a QP: a power of two.
+pub(crate) const MAX_RD_ATOM: u32 = 128;
+/// Bytes of a packet besides its payload, at most: IPv6, UDP, BTH, RETH, immediate data, ICRC.
+const OVERHEAD: u32 = 40 + 8 + 12 + 16 + 4 + 4;
+
+/// The RoCEv2 transport.
+pub(crate) struct Roce;
+
+/// The one object of it.
+pub(crate) static ROCE: Roce = Roce;
+
+impl Transport for Roce {
+    fn protocol(&self) -> Protocol {
+        Protocol::Roce
+    }
+
+    fn guid_tag(&self) -> [u8; 2] {
+        [0xff, 0xfd]
+    }
+
+    fn port_immutable(&self) -> PortImmutable {
+        PortImmutable {
+            gid_table_len: 1024,
+            pkey_table_len: 1,
+            protocol: Protocol::Roce,
+        }
+    }
+
+    fn caps(&self) -> u64 {
+        0
+    }
+
+    fn max_rd_atom(&self) -> u32 {
+        MAX_RD_ATOM
+    }
+
+    fn send_ops(&self, user: bool) -> u32 {
+        if user {
+            OPS_ROCE
+        } else {
+            OPS_ROCE | OPS_KERNEL
+        }
+    }
+
+    fn initial_state(&self) -> QpState {
+        QpState::Reset
+    }
+
+    fn path_mtu(&self, netdev_mtu: u32) -> u8 {
+        Mtu::fitting(netdev_mtu.saturating_sub(OVERHEAD)).to_enum()
+    }
+
+    fn new_qp(&self, new: &NewQp) -> Result<TransportQp> {
+        Ok(TransportQp::Roce(RoceQp::new(
+            new.kind,
+            new.sq_wr,
+            new.wr_units,
+        )?))
+    }
+
+    fn check(&self, qp: &Qp, attr: &QpAttr<'_>, from: QpState, to: QpState) -> Result {
+        let kind = qp.roce().ok_or(EINVAL)?.kind;
+        if attr.is_allowed(kind, from, to) {
+            Ok(())
+        } else {
+            Err(EINVAL)
+        }
+    }
+
+    fn modify(&self, qp: &Arc<Qp>, attr: &QpAttr<'_>, from: QpState, to: QpState) -> Result {
+        qp.roce_modify(attr, from, to)
+    }
+
+    fn query(&self, qp: &Qp, query: &mut QpQuery) {
+        qp.roce_query(query);
+    }
+
+    fn drain(&self, qp: &Arc<Qp>) {
+        qp.queue_work();
+    }
+
+    fn disconnect(&self, _qp: &Arc<Qp>) {}
+
+    fn reset(&self, qp: &Arc<Qp>) -> Result {
+        qp.roce_reset();
+        Ok(())
+    }
+
+    fn run(&self, qp: &Arc<Qp>) {
+        qp.roce_transmit();
+    }
+
+    fn timer(&self, qp: &Arc<Qp>) {
+        timer::fired(qp);
+    }
+
+    fn destroy_qp(&self, qp: &Arc<Qp>) {
+        qp.roce_forget();
+    }
+
+    fn link_begins(&self, dev: &Arc<Device>) -> Result {
+        ns::join(dev)
+    }
+
+    fn netdev_leaves(&self, dev: &Device) {
+        ns::leave(dev);
+        dev.for_each_qp(|qp| qp.fail(Cause::Fatal));
+    }
+
+    fn netdev_arrives(&self, dev: &Arc<Device>) {
+        if let Err(e) = ns::join(dev) {
+            pr_warn!("{}: UDP port 4791: {e:?}\n", dev.netdev.name());
+        }
+    }
+
+    fn device_goes(&self, dev: &Device) {
+        ns::leave(dev);
+    }
+
+    fn supports(&self, kind: QpKind) -> Result {
+        match kind {
+            QpKind::Rc | QpKind::Uc | QpKind::Ud | QpKind::Gsi => Ok(()),
+            #[allow(unreachable_patterns)]
+            _ => Err(not_supported()),
+        }
+    }
+}
