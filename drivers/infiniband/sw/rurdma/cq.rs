@@ -55,8 +55,14 @@ pub(crate) mod opcode {
     pub(crate) const LOCAL_INV: u8 = 6;
     /// A receive.
     pub(crate) const RECV: u8 = 128;
+    /// A receive that immediate data of a write has used.
+    pub(crate) const RECV_RDMA_WITH_IMM: u8 = 129;
 }
 
+/// `IBV_WC_GRH`.
+pub(crate) const WC_GRH: u16 = 1 << 0;
+/// `IBV_WC_WITH_IMM`.
+pub(crate) const WC_WITH_IMM: u16 = 1 << 1;
 /// `IBV_WC_WITH_INV`.
 pub(crate) const WC_WITH_INVALIDATE: u16 = 1 << 3;
 

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use crate::counters::Counters;
+use crate::ah::Ah;
 use crate::kapi::net::netdev::NetDevice;
 use crate::kapi::random;
 use crate::kapi::rdma::attr::{DeviceAttr, Event, PortAttr, PortImmutable};
@@ -108,6 +109,9 @@ pub(crate) struct Device {
     /// MRs by the upper 24 bits of the key.
     #[pin]
     pub(crate) mrs: ObjTable<Mr>,
+    /// Address handles by number.
+    #[pin]
+    pub(crate) ahs: ObjTable<Ah>,
     /// All of the kernel's memory, for kernel users.
     pub(crate) kernel_memory: Arc<Memory>,
     /// What happened.
@@ -142,6 +146,7 @@ impl Device {
                 stand_in,
                 qps <- ObjTable::new(),
                 mrs <- ObjTable::new(),
+                ahs <- ObjTable::new(),
                 kernel_memory,
                 counters: Counters::new(),
                 limits: Limits {
@@ -156,6 +161,9 @@ impl Device {
             GFP_KERNEL,
         )?;
         registry::enter(&dev)?;
+        transport
+            .link_begins(&dev)
+            .inspect_err(|_| registry::leave(&dev))?;
         let init = DeviceInit {
             node_guid: dev.guid(),
             protocol: transport.protocol(),
@@ -210,6 +218,7 @@ impl Device {
             active: self.netdev.is_operational(),
             enabled: self.netdev.is_running(),
             mtu: self.netdev.mtu(),
+            path_mtu: self.transport.path_mtu(self.netdev.mtu()),
             max_msg: crate::proto::wqe::MAX_MSG,
             gid_table_len: immutable.gid_table_len,
             pkey_table_len: immutable.pkey_table_len as u16,
@@ -247,7 +256,7 @@ impl Device {
     }
 
     /// The netdev is in a namespace again.
-    pub(crate) fn netdev_arrived(&self) {
+    pub(crate) fn netdev_arrived(self: &Arc<Self>) {
         self.transport.netdev_arrives(self);
         self.netdev_changed();
     }

@@ -9,6 +9,7 @@ use crate::kapi::errno::not_supported;
 use crate::kapi::net::netdev::{NetDevice, TYPE_ETHER, TYPE_LOOPBACK, TYPE_NONE};
 use crate::kapi::rdma::link::{LinkOps, LinkType};
 use crate::transport::iwarp::IWARP;
+use crate::transport::roce::ROCE;
 use kernel::prelude::*;
 use kernel::str::CStr;
 
@@ -30,5 +31,26 @@ impl LinkType for IwarpLink {
 
     fn ops() -> &'static LinkOps {
         &IWARP_OPS
+    }
+}
+
+/// Links that speak RoCEv2.
+pub(crate) struct RoceLink;
+
+static ROCE_OPS: LinkOps = LinkOps::new();
+
+impl LinkType for RoceLink {
+    const NAME: &'static CStr = c"rurdma_roce";
+
+    fn newlink(name: &CStr, netdev: &NetDevice) -> Result {
+        // The core makes GIDs for Ethernet only.
+        if netdev.kind() != TYPE_ETHER {
+            return Err(not_supported());
+        }
+        Device::add_link(name, netdev, &ROCE, &ROCE_OPS)
+    }
+
+    fn ops() -> &'static LinkOps {
+        &ROCE_OPS
     }
 }

@@ -118,7 +118,11 @@ pub(crate) struct Watch;
 impl NetdevNotify for Watch {
     fn event(event: NetdevEvent, netdev: &NetDevice) {
         for_links_on(netdev, |dev| match event {
-            NetdevEvent::Unregister => dev.handle.unregister_queued(),
+            NetdevEvent::Unregister => {
+                // Its namespace may be about to end: nothing of ours stays in it.
+                dev.transport.netdev_leaves(dev);
+                dev.handle.unregister_queued();
+            }
             NetdevEvent::MoveAway => dev.netdev_moves(),
             // The core reads the GID again; it passes the event on to nobody, but for RoCE.
             NetdevEvent::Address => dev.handle.dispatch(Event::GidChange),

@@ -10,6 +10,7 @@
 
 use kernel::prelude::*;
 
+mod ah;
 mod bindings;
 mod counters;
 mod cq;
@@ -31,6 +32,7 @@ use crate::kapi::net::notifier::NetdevNotifier;
 use crate::kapi::rdma::device::unregister_driver;
 use crate::kapi::rdma::link::LinkRegistration;
 use crate::transport::iwarp::cm;
+use crate::transport::roce::ns;
 
 module! {
     type: Rurdma,
@@ -38,7 +40,7 @@ module! {
     authors: ["rurdma developers"],
     description: "Software RDMA for any network device: iWARP today, RoCEv2 not yet. A link is made by: rdma link add NAME type rurdma netdev NETDEV",
     license: "GPL",
-    alias: ["rdma-link-rurdma"],
+    alias: ["rdma-link-rurdma", "rdma-link-rurdma_roce"],
     params: {
         mpa_crc: u8 {
             default: 1,
@@ -59,6 +61,7 @@ module! {
 struct Rurdma {
     /// New links are made through this. Dropped first.
     iwarp_link: Option<LinkRegistration<link::IwarpLink>>,
+    roce_link: Option<LinkRegistration<link::RoceLink>>,
     netdevs: Option<NetdevNotifier<registry::Watch>>,
 }
 
@@ -73,12 +76,18 @@ impl kernel::Module for Rurdma {
         );
         registry::init()?;
         cm::init().inspect_err(|_| registry::exit())?;
+        ns::init().inspect_err(|_| {
+            cm::exit();
+            registry::exit();
+        })?;
         let netdevs = NetdevNotifier::new().inspect_err(|_| {
+            ns::exit();
             cm::exit();
             registry::exit();
         })?;
         Ok(Self {
             iwarp_link: Some(LinkRegistration::new()),
+            roce_link: Some(LinkRegistration::new()),
             netdevs: Some(netdevs),
         })
     }
@@ -87,9 +96,11 @@ impl kernel::Module for Rurdma {
 impl Drop for Rurdma {
     fn drop(&mut self) {
         drop(self.iwarp_link.take());
+        drop(self.roce_link.take());
         unregister_driver::<verbs::Rurdma>();
         drop(self.netdevs.take());
         cm::exit();
+        ns::exit();
         // What was removed from a table is freed by code of ours, and refers to the workqueue.
         registry::flush();
         kapi::table::barrier();

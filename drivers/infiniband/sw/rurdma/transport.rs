@@ -4,17 +4,30 @@
 
 use crate::device::Device;
 use crate::kapi::rdma::attr::{PortImmutable, Protocol};
-use crate::kapi::rdma::qp::QpState;
+use crate::kapi::rdma::qp::{QpAttr, QpKind, QpQuery, QpState};
 use crate::qp::Qp;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
 pub(crate) mod iwarp;
+pub(crate) mod roce;
 
 /// What the wire keeps for a QP.
 pub(crate) enum TransportQp {
     /// iWARP: a stream over TCP.
     Iwarp(Pin<KBox<iwarp::stream::Stream>>),
+    /// RoCEv2: packets over UDP.
+    Roce(Pin<KBox<roce::RoceQp>>),
+}
+
+/// What the wire must know of a new QP.
+pub(crate) struct NewQp {
+    /// Its type.
+    pub(crate) kind: QpKind,
+    /// Work requests of the send queue.
+    pub(crate) sq_wr: u32,
+    /// Units of the largest of them.
+    pub(crate) wr_units: u32,
 }
 
 /// What a wire protocol provides. One object for each protocol; a device has one for life.
@@ -34,10 +47,26 @@ pub(crate) trait Transport: Sync {
     /// State of a new QP.
     fn initial_state(&self) -> QpState;
 
+    /// `enum ib_mtu` of paths over a netdev with an MTU of so many bytes.
+    fn path_mtu(&self, netdev_mtu: u32) -> u8;
+    /// Whether there are QPs of this type.
+    fn supports(&self, kind: QpKind) -> bool;
+
+    /// A link begins: it is entered, and about to be registered. Process context.
+    fn link_begins(&self, _dev: &Arc<Device>) -> Result {
+        Ok(())
+    }
     /// The wire's part of a new QP.
-    fn new_qp(&self) -> Result<TransportQp>;
-    /// The consumer asks for a transition that is legal for the verbs; the state changes after it.
-    fn modify(&self, qp: &Arc<Qp>, from: QpState, to: QpState) -> Result;
+    fn new_qp(&self, new: &NewQp) -> Result<TransportQp>;
+    /// Whether the attributes are those of this transition.
+    fn check(&self, _qp: &Qp, _attr: &QpAttr<'_>, _from: QpState, _to: QpState) -> Result {
+        Ok(())
+    }
+    /// The consumer asks for a transition that is legal for the verbs, or for other attributes; the state
+    /// changes after it.
+    fn modify(&self, qp: &Arc<Qp>, attr: &QpAttr<'_>, from: QpState, to: QpState) -> Result;
+    /// Adds what the wire keeps.
+    fn query(&self, _qp: &Qp, _query: &mut QpQuery) {}
     /// Finish what was posted, then close the connection (→ SQD).
     fn drain(&self, qp: &Arc<Qp>);
     /// End the connection; nothing is waited for. Any number of times.
@@ -47,12 +76,14 @@ pub(crate) trait Transport: Sync {
     fn reset(&self, qp: &Arc<Qp>) -> Result;
     /// There may be work: do it. In ERROR, flush the send queue. Process context.
     fn run(&self, qp: &Arc<Qp>);
+    /// The QP's timer has run down. Process context.
+    fn timer(&self, _qp: &Arc<Qp>) {}
     /// The QP is being destroyed; nobody works on it any more.
     fn destroy_qp(&self, qp: &Arc<Qp>);
     /// The netdev leaves its namespace: every connection ends. Process context.
     fn netdev_leaves(&self, dev: &Device);
     /// The netdev is in a namespace again. Process context.
-    fn netdev_arrives(&self, dev: &Device);
+    fn netdev_arrives(&self, dev: &Arc<Device>);
     /// The device goes; waits until nothing of it is in use on the wire. Process context.
     fn device_goes(&self, dev: &Device);
 }

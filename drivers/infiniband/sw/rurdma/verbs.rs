@@ -4,10 +4,12 @@
 
 #![forbid(unsafe_code)]
 
+use crate::ah::Ah;
 use crate::cq::Cq;
 use crate::device::Device;
 use crate::kapi::abi;
 use crate::kapi::rdma::attr::{DeviceAttr, PortAttr, PortImmutable};
+use crate::kapi::rdma::av::Av;
 use crate::kapi::rdma::cq::{CqHandle, CqInit, NotifyFlags, WcWriter};
 use crate::kapi::rdma::memory::Registration;
 use crate::kapi::rdma::mr::MrInit;
@@ -37,6 +39,7 @@ impl Driver for Rurdma {
     type Qp = Qp;
     type Srq = Srq;
     type Mr = Mr;
+    type Ah = Ah;
     type IwCm = IwarpCm;
 
     const DRIVER_ID: u32 = abi::DRIVER_ID;
@@ -93,6 +96,18 @@ impl Driver for Rurdma {
 
     fn dealloc_pd(pd: &Pd) {
         pd.destroy();
+    }
+
+    fn create_ah(pd: &Arc<Pd>, av: Av) -> Result<Arc<Ah>> {
+        Ah::create(pd, av)
+    }
+
+    fn ah_handle(ah: &Ah) -> u32 {
+        ah.handle
+    }
+
+    fn destroy_ah(ah: &Ah) {
+        ah.destroy();
     }
 
     fn create_cq(

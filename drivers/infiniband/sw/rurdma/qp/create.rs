@@ -8,7 +8,7 @@ use crate::kapi::abi::CreateQpResp;
 use crate::kapi::errno::not_supported;
 use crate::kapi::random;
 use crate::kapi::rdma::mmap::Mapping;
-use crate::kapi::rdma::qp::{QpHandle, QpInit};
+use crate::kapi::rdma::qp::{QpHandle, QpInit, QpKind};
 use crate::kapi::rdma::ring::Ring;
 use crate::kapi::rdma::udata::Udata;
 use crate::kapi::sync::{new_spinlock_irq, Gate};
@@ -16,22 +16,27 @@ use crate::proto::ring::queue::Producer;
 use crate::proto::wqe::abi::{MAX_INLINE, MAX_SGE, SEND_EXT, SEND_HDR, SGE_SIZE, WQE_UNIT};
 use crate::proto::wqe::send::SendLimits;
 use crate::rq::{stride, RecvQueue};
+use crate::transport::NewQp;
 use crate::ucontext::Ucontext;
 use crate::verbs::Rurdma;
 use kernel::alloc::flags::GFP_KERNEL;
 use kernel::prelude::*;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::{new_mutex, Arc};
-use kernel::workqueue::new_work;
+use kernel::workqueue::{new_delayed_work, new_work};
 
 /// Tries to find a free random number before giving up.
 const NUMBER_TRIES: usize = 64;
 
 /// Units of the largest work request of a queue with these sizes.
-fn units_of(max_sge: u32, max_inline: u32) -> u32 {
+fn units_of(max_sge: u32, max_inline: u32, datagram: bool) -> u32 {
     let data = (max_sge as usize * SGE_SIZE).max(max_inline as usize);
     // Every operation has room, those with an extension and one SGE too.
-    let bytes = (SEND_HDR + data).max(SEND_HDR + SEND_EXT + SGE_SIZE);
+    let bytes = if datagram {
+        SEND_HDR + SEND_EXT + data
+    } else {
+        (SEND_HDR + data).max(SEND_HDR + SEND_EXT + SGE_SIZE)
+    };
     bytes.div_ceil(WQE_UNIT) as u32
 }
 
@@ -43,7 +48,7 @@ impl Qp {
         handle: Arc<QpHandle>,
         udata: &Udata<'_>,
     ) -> Result<Arc<Self>> {
-        if init.create_flags != 0 {
+        if init.create_flags != 0 || !dev.transport.supports(init.kind) {
             return Err(not_supported());
         }
         let cap = &mut init.cap;
@@ -73,17 +78,19 @@ impl Qp {
     ) -> Result<Arc<Self>> {
         let user = udata.is_user();
         let cap = &mut init.cap;
-        let wr_units = units_of(cap.max_send_sge, cap.max_inline);
+        let datagram = init.kind.is_datagram();
+        let wr_units = units_of(cap.max_send_sge, cap.max_inline, datagram);
         let sq_wr = cap.max_send_wr.max(1);
         let sq_units = sq_wr
             .checked_mul(wr_units)
             .and_then(u32::checked_next_power_of_two)
             .ok_or(ENOMEM)?;
         let sq = Ring::alloc(sq_units, WQE_UNIT as u32, user)?;
+        let head = if datagram { SEND_HDR + SEND_EXT } else { SEND_HDR };
         // What fits anyway is granted.
         cap.max_inline = cap
             .max_inline
-            .max(wr_units * WQE_UNIT as u32 - SEND_HDR as u32)
+            .max(wr_units * WQE_UNIT as u32 - head as u32)
             .min(MAX_INLINE as u32);
         let rq = match init.srq {
             Some(_) => {
@@ -131,9 +138,17 @@ impl Qp {
                 _rq: rq_map,
             });
         }
-        let number = free_number(dev)?;
+        let number = if init.kind == QpKind::Gsi {
+            1
+        } else {
+            free_number(dev)?
+        };
         let sent = Sent::new(sq_wr)?;
-        let transport = dev.transport.new_qp()?;
+        let transport = dev.transport.new_qp(&NewQp {
+            kind: init.kind,
+            sq_wr,
+            wr_units,
+        })?;
         let ops = dev.transport.send_ops(user);
         let made = Arc::pin_init(
             try_pin_init!(Self {
@@ -148,7 +163,7 @@ impl Qp {
                 sig_all: init.sig_all,
                 limits: SendLimits {
                     ops,
-                    ud: false,
+                    ud: datagram,
                     max_sge: cap.max_send_sge as u8,
                     max_sge_rd: cap.max_send_sge as u8,
                     max_inline: cap.max_inline as u16,
@@ -174,6 +189,7 @@ impl Qp {
                 iw_refs <- Gate::new(),
                 user_side <- new_mutex!(user_side, "Qp::user_side"),
                 work <- new_work!("Qp::work"),
+                clock <- new_delayed_work!("Qp::clock"),
             }),
             GFP_KERNEL,
         );

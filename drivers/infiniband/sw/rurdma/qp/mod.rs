@@ -10,6 +10,7 @@ use crate::kapi::rdma::mmap::Mapping;
 use crate::kapi::rdma::qp::{QpCap, QpHandle, QpState};
 use crate::kapi::rdma::ring::Ring;
 use crate::kapi::sync::{Gate, SpinLockIrq};
+use crate::kapi::timer;
 use crate::pd::Pd;
 use crate::proto::ring::queue::Producer;
 use crate::proto::wqe::send::SendLimits;
@@ -21,7 +22,9 @@ use kernel::prelude::*;
 use kernel::sync::atomic::ordering::{Acquire, Full, Relaxed};
 use kernel::sync::atomic::Atomic;
 use kernel::sync::{Arc, Mutex};
-use kernel::workqueue::{impl_has_work, Work, WorkItem};
+use kernel::workqueue::{
+    impl_has_delayed_work, impl_has_work, DelayedWork, Work, WorkItem,
+};
 
 mod create;
 mod flush;
@@ -93,6 +96,13 @@ pub(crate) struct Qp {
     user_side: Mutex<Option<UserSide>>,
     #[pin]
     work: Work<Qp>,
+    /// The transport's timer.
+    #[pin]
+    clock: DelayedWork<Qp, 1>,
+}
+
+impl_has_delayed_work! {
+    impl HasDelayedWork<Qp, 1> for Qp { self.clock }
 }
 
 impl_has_work! {
@@ -166,7 +176,17 @@ impl Qp {
     /// Has the QP's work done by the device's workqueue. Any context.
     pub(crate) fn queue_work(self: &Arc<Self>) {
         // If it is queued already, that run sees what there is to do now.
-        let _ = self.dev.wq.queue().enqueue(self.clone());
+        let _ = self.dev.wq.queue().enqueue::<_, 0>(self.clone());
+    }
+
+    /// Has the transport called in `ms` milliseconds. Any context.
+    pub(crate) fn arm_timer(self: &Arc<Self>, ms: u32) {
+        timer::arm::<Qp, 1>(self.dev.wq.queue(), self, ms);
+    }
+
+    /// Takes that back, and waits for a call that is on its way. Process context.
+    pub(crate) fn disarm_timer(self: &Arc<Self>) {
+        timer::disarm::<Qp, 1>(self);
     }
 
     /// A process's doorbell rang, in its own context: does the work here.
@@ -184,6 +204,17 @@ impl Qp {
             self.flush_recv();
         }
         self.gate.leave();
+    }
+}
+
+impl WorkItem<1> for Qp {
+    type Pointer = Arc<Qp>;
+
+    fn run(this: Arc<Qp>) {
+        if this.gate.enter() {
+            this.dev.transport.timer(&this);
+            this.gate.leave();
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! States of a queue pair (`ibv_modify_qp(3)`; RFC 5040 section 6 and the RNIC verbs for iWARP).
 
 use super::{Attrs, Qp};
-use crate::kapi::rdma::qp::{QpAttr, QpQuery, QpState};
+use crate::kapi::rdma::qp::{PathQuery, QpAttr, QpQuery, QpState};
 use crate::proto::ring::queue::Producer;
 use kernel::prelude::*;
 use kernel::sync::atomic::ordering::{Full, Relaxed};
@@ -39,6 +39,7 @@ impl Qp {
         if attr.state()?.is_some() && !is_legal(from, to) {
             return Err(EINVAL);
         }
+        self.dev.transport.check(self, attr, from, to)?;
         let mut new = *attrs;
         let max = self.dev.transport.max_rd_atom();
         for (to, from) in [
@@ -58,7 +59,7 @@ impl Qp {
             self.access.store(access, Relaxed);
         }
         if attr.state()?.is_none() || to == from {
-            return Ok(());
+            return self.dev.transport.modify(self, attr, from, from);
         }
         match to {
             QpState::Error => {
@@ -75,7 +76,7 @@ impl Qp {
                 }
             }
             _ => {
-                self.dev.transport.modify(self, from, to)?;
+                self.dev.transport.modify(self, attr, from, to)?;
                 // The connection may have failed meanwhile.
                 self.advance_state(from, to);
             }
@@ -119,14 +120,17 @@ impl Qp {
     /// `ibv_query_qp(3)`.
     pub(crate) fn query(&self) -> QpQuery {
         let attrs = self.attrs();
-        QpQuery {
+        let mut query = QpQuery {
             state: self.state(),
             access: self.access(),
             max_rd_atomic: attrs.max_rd_atomic,
             max_dest_rd_atomic: attrs.max_dest_rd_atomic,
             cap: self.cap,
             sig_all: self.sig_all,
-            mtu: self.dev.netdev.mtu(),
-        }
+            path_mtu: self.dev.transport.path_mtu(self.dev.netdev.mtu()),
+            path: PathQuery::default(),
+        };
+        self.dev.transport.query(self, &mut query);
+        query
     }
 }

@@ -5,7 +5,7 @@
 use super::Qp;
 use crate::kapi::rdma::qp::{QpState, RecvWrs, SendKind, SendWr, SendWrs};
 use crate::proto::ring::queue::Producer;
-use crate::proto::wqe::abi::{ExtReg, Sge, MAX_INLINE, MAX_SEND_BYTES, MAX_SGE};
+use crate::proto::wqe::abi::{ExtReg, ExtUd, Sge, MAX_INLINE, MAX_SEND_BYTES, MAX_SGE};
 use crate::proto::wqe::send::{Data, Remote, SendFlags, SendOp, SendWqe};
 use crate::proto::wqe::SgeList;
 use kernel::prelude::*;
@@ -87,7 +87,12 @@ impl Qp {
             flags,
             data,
             length: 0,
-            ud: None,
+            ud: wr.ud.map(|ud| ExtUd {
+                ah_handle: ud.ah,
+                remote_qpn: ud.qpn,
+                remote_qkey: ud.qkey,
+                ..ExtUd::default()
+            }),
         };
         let mut buf = [0u8; MAX_SEND_BYTES];
         let units = u32::from(wqe.encode(&mut buf).map_err(|_| EINVAL)?);

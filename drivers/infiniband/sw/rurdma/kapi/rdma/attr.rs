@@ -48,6 +48,8 @@ pub(crate) struct PortAttr {
     pub(crate) enabled: bool,
     /// MTU of the netdev in bytes.
     pub(crate) mtu: u32,
+    /// `enum ib_mtu` of paths over it.
+    pub(crate) path_mtu: u8,
     /// Largest message in bytes.
     pub(crate) max_msg: u32,
     /// Entries of the GID table.

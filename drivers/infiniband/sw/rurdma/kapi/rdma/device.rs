@@ -250,8 +250,7 @@ pub(super) unsafe extern "C" fn query_port<D: Driver>(
             bindings::ib_port_phys_state_IB_PORT_PHYS_STATE_DISABLED
         } as u8;
         out.max_mtu = bindings::ib_mtu_IB_MTU_4096;
-        // SAFETY: Pure function.
-        out.active_mtu = unsafe { bindings::rurdma_mtu_to_enum(a.mtu as c_int) };
+        out.active_mtu = u32::from(a.path_mtu);
         out.phys_mtu = a.mtu;
         out.gid_tbl_len = a.gid_table_len;
         out.pkey_tbl_len = a.pkey_table_len;
@@ -288,7 +287,8 @@ pub(super) unsafe extern "C" fn get_port_immutable<D: Driver>(
             Protocol::Iwarp => bindings::RDMA_CORE_PORT_IWARP,
             Protocol::Roce => {
                 out.max_mad_size = bindings::IB_MGMT_MAD_SIZE;
-                bindings::rurdma_core_port_roce()
+                // SAFETY: Pure function.
+                unsafe { bindings::rurdma_core_port_roce() }
             }
         };
         Ok(0)

@@ -55,6 +55,12 @@ impl QpState {
     }
 }
 
+/// The largest `enum ib_mtu` of at most so many bytes.
+pub(crate) fn mtu_to_enum(bytes: u32) -> u8 {
+    // SAFETY: Pure function.
+    unsafe { bindings::rurdma_mtu_to_enum(bytes as c_int) as u8 }
+}
+
 /// `enum ib_qp_type`, those that there are.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum QpKind {

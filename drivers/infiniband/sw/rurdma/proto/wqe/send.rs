@@ -99,6 +99,8 @@ pub const OPS_IWARP: u32 = op_bit(opcode::NOP)
     | op_bit(opcode::LOCAL_INV);
 /// Opcodes that kernel users have in addition.
 pub const OPS_KERNEL: u32 = op_bit(opcode::READ_INV) | op_bit(opcode::REG_MR);
+/// Opcodes of the operations that every RoCE queue has.
+pub const OPS_ROCE: u32 = OPS_IWARP | op_bit(opcode::SEND_IMM) | op_bit(opcode::WRITE_IMM);
 /// Opcodes of RFC 7306.
 pub const OPS_RFC7306: u32 = op_bit(opcode::SEND_IMM)
     | op_bit(opcode::WRITE_IMM)

@@ -4,10 +4,10 @@
 
 #![forbid(unsafe_code)]
 
-use super::{Transport, TransportQp};
+use super::{NewQp, Transport, TransportQp};
 use crate::device::Device;
 use crate::kapi::rdma::attr::{PortImmutable, Protocol};
-use crate::kapi::rdma::qp::QpState;
+use crate::kapi::rdma::qp::{mtu_to_enum, QpAttr, QpKind, QpState};
 use crate::proto::wqe::send::{OPS_IWARP, OPS_KERNEL};
 use crate::qp::Qp;
 use kernel::prelude::*;
@@ -67,11 +67,22 @@ impl Transport for Iwarp {
         QpState::Init
     }
 
-    fn new_qp(&self) -> Result<TransportQp> {
+    fn path_mtu(&self, netdev_mtu: u32) -> u8 {
+        mtu_to_enum(netdev_mtu)
+    }
+
+    fn supports(&self, kind: QpKind) -> bool {
+        kind == QpKind::Rc
+    }
+
+    fn new_qp(&self, _new: &NewQp) -> Result<TransportQp> {
         Ok(TransportQp::Iwarp(Stream::new()?))
     }
 
-    fn modify(&self, _qp: &Arc<Qp>, _from: QpState, to: QpState) -> Result {
+    fn modify(&self, _qp: &Arc<Qp>, _attr: &QpAttr<'_>, from: QpState, to: QpState) -> Result {
+        if from == to {
+            return Ok(());
+        }
         match to {
             QpState::Init | QpState::Rtr => Ok(()),
             // Only a connection makes a QP ready to send.
@@ -104,7 +115,7 @@ impl Transport for Iwarp {
         cm::netdev_leaves(dev);
     }
 
-    fn netdev_arrives(&self, dev: &Device) {
+    fn netdev_arrives(&self, dev: &Arc<Device>) {
         cm::netdev_arrives(dev);
     }
 

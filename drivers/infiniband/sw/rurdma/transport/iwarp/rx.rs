@@ -14,6 +14,7 @@ use crate::kapi::rdma::attr::access;
 use crate::kapi::rdma::qp::QpState;
 use crate::kapi::rdma::stats::Counter;
 use crate::kapi::sync::Turn;
+use crate::mr::sges::{locate, scatter};
 use crate::mr::Span;
 use crate::proto::access::{Access, Denied};
 use crate::proto::iwarp::negotiate::RtrPlan;

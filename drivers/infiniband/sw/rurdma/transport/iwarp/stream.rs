@@ -190,8 +190,11 @@ impl Context<'_> {
 impl Qp {
     /// The QP's stream.
     pub(super) fn stream(&self) -> &Stream {
-        let TransportQp::Iwarp(stream) = &self.transport;
-        stream
+        match &self.transport {
+            TransportQp::Iwarp(stream) => stream,
+            // Nothing of iWARP is called for a QP of another wire.
+            TransportQp::Roce(_) => unreachable!(),
+        }
     }
 
     /// The connection is there: RDMA begins. EINVAL if the QP is not in a state for it, EISCONN if it

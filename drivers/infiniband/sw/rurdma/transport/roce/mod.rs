@@ -6,12 +6,11 @@
 
 use super::{NewQp, Transport, TransportQp};
 use crate::device::Device;
-use crate::kapi::errno::not_supported;
 use crate::kapi::rdma::attr::{PortImmutable, Protocol};
 use crate::kapi::rdma::qp::{QpAttr, QpKind, QpQuery, QpState};
 use crate::proto::ib::cut::Mtu;
 use crate::proto::wqe::send::{OPS_KERNEL, OPS_ROCE};
-use crate::qp::{Cause, Qp};
+use crate::qp::Qp;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -132,7 +131,6 @@ impl Transport for Roce {
 
     fn netdev_leaves(&self, dev: &Device) {
         ns::leave(dev);
-        dev.for_each_qp(|qp| qp.fail(Cause::Fatal));
     }
 
     fn netdev_arrives(&self, dev: &Arc<Device>) {
@@ -145,11 +143,7 @@ impl Transport for Roce {
         ns::leave(dev);
     }
 
-    fn supports(&self, kind: QpKind) -> Result {
-        match kind {
-            QpKind::Rc | QpKind::Uc | QpKind::Ud | QpKind::Gsi => Ok(()),
-            #[allow(unreachable_patterns)]
-            _ => Err(not_supported()),
-        }
+    fn supports(&self, _kind: QpKind) -> bool {
+        true
     }
 }

@@ -140,12 +140,9 @@ impl Links {
         drop(gone);
     }
 
-    /// Whether a QP's link is one of these.
-    pub(super) fn has(&self, dev: &Device) -> bool {
-        self.links
-            .lock()
-            .iter()
-            .any(|d| core::ptr::eq(&**d, dev))
+    /// The first thing that `f` finds.
+    pub(super) fn find<R>(&self, f: impl Fn(&Arc<Device>) -> Option<R>) -> Option<R> {
+        self.links.lock().iter().find_map(f)
     }
 
     /// The link that has this address.

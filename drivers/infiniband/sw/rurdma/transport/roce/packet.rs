@@ -85,12 +85,7 @@ fn write_ip(ip: &mut [u8], av: &Av) -> Result<IpFields> {
             let [f0, f1] = DONT_FRAGMENT.to_be_bytes();
             // Never fragmented, so the identification says nothing (RFC 6864 section 4.1).
             let hdr = [0x45, av.traffic_class, 0, 0, 0, 0, f0, f1, ttl, 17, 0, 0];
-            for (to, from) in ip
-                .iter_mut()
-                .zip(hdr.iter().chain(&src.octets()).chain(&dst.octets()))
-            {
-                *to = *from;
-            }
+            write(ip, &[&hdr, &src.octets(), &dst.octets()]);
             Ok(IpFields::V4 {
                 src: src.octets(),
                 dst: dst.octets(),
@@ -101,21 +96,23 @@ fn write_ip(ip: &mut [u8], av: &Av) -> Result<IpFields> {
         (IpAddr::V6(src), IpAddr::V6(dst)) => {
             let word = 6 << 28 | u32::from(av.traffic_class) << 20 | av.flow_label & 0xf_ffff;
             let hdr = [0, 0, 17, ttl];
-            for (to, from) in ip.iter_mut().zip(
-                word.to_be_bytes()
-                    .iter()
-                    .chain(&hdr)
-                    .chain(&src.octets())
-                    .chain(&dst.octets()),
-            ) {
-                *to = *from;
-            }
+            write(
+                ip,
+                &[&word.to_be_bytes(), &hdr, &src.octets(), &dst.octets()],
+            );
             Ok(IpFields::V6 {
                 src: src.octets(),
                 dst: dst.octets(),
             })
         }
         _ => Err(EINVAL),
+    }
+}
+
+/// Writes `parts` one behind the other.
+fn write(to: &mut [u8], parts: &[&[u8]]) {
+    for (to, from) in to.iter_mut().zip(parts.iter().flat_map(|p| p.iter())) {
+        *to = *from;
     }
 }
 

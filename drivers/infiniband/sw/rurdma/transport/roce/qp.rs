@@ -5,7 +5,7 @@
 use super::connected::Connected;
 use super::send::Tx;
 use crate::kapi::rdma::av::Av;
-use crate::kapi::rdma::qp::{PathQuery, QpAttr, QpKind, QpState};
+use crate::kapi::rdma::qp::{PathQuery, QpAttr, QpKind, QpQuery, QpState};
 use crate::kapi::sync::{new_spinlock_irq, Owner, SpinLockIrq, Turn};
 use crate::proto::ib::cut::Mtu;
 use crate::proto::ib::requester::Limits;
@@ -149,6 +149,22 @@ impl Qp {
         if roce.tx.run(|tx| tx.turn(self)) == Turn::More {
             self.queue_work();
         }
+    }
+
+    /// Adds to what `ibv_query_qp(3)` tells.
+    pub(super) fn roce_query(&self, query: &mut QpQuery) {
+        if let Some(roce) = self.roce() {
+            let path = roce.path();
+            query.path = path.attr;
+            if !roce.kind.is_datagram() {
+                query.path_mtu = path.mtu.to_enum();
+            }
+        }
+    }
+
+    /// The QP is destroyed; nobody works on it any more.
+    pub(super) fn roce_forget(self: &Arc<Self>) {
+        self.disarm_timer();
     }
 
     /// The QP goes back to the beginning.

@@ -16,7 +16,7 @@ use crate::proto::access::{Access, Denied};
 use crate::proto::ib::requester::{Kind, Request};
 use crate::proto::ib::responses::Next as Answer;
 use crate::proto::ring::queue::Consumer;
-use crate::proto::wire::ib::opcode::{Extra, Op, Opcode, Place, Service};
+use crate::proto::wire::ib::opcode::{Extra, Op, Opcode, Service};
 use crate::proto::wire::ib::packet::{Packet, Remote};
 use crate::proto::wire::ib::syndrome::{Nak, Syndrome};
 use crate::proto::wqe::abi::{Sge, MAX_SEND_BYTES, MAX_SGE, VENDOR_ERR_FRAME, WQE_UNIT};
@@ -51,8 +51,8 @@ pub(super) struct Tx {
     buf: SendBuf,
     /// Answers have their turn.
     answer_next: bool,
-    /// What was built and is to be sent.
-    route: Option<(Route, Path)>,
+    /// The way to the peer, looked up once a turn.
+    route: Option<Route>,
 }
 
 impl Tx {
@@ -68,6 +68,11 @@ impl Tx {
     /// The QP goes back to the beginning.
     pub(super) fn reset(&mut self) {
         *self = Self::new();
+    }
+
+    /// Where work requests are taken to, and from where on.
+    pub(super) fn queue(&mut self) -> (&mut SendBuf, &mut Consumer) {
+        (&mut self.buf, &mut self.consumer)
     }
 
     /// Sends what there is to send, as the budget allows.
@@ -86,11 +91,13 @@ impl Tx {
                 return Turn::Done;
             }
             let built = match roce.kind {
-                QpKind::Ud | QpKind::Gsi => return self.datagrams(qp, &net, state),
-                QpKind::Rc | QpKind::Uc => self.next_packet(qp, &path, state),
+                QpKind::Ud | QpKind::Gsi => self.datagram(qp, &net, state),
+                QpKind::Rc | QpKind::Uc => self
+                    .next_packet(qp, &path, state)
+                    .map(|packet| self.send(&net, &path, packet)),
             };
             match built {
-                Ok(packet) => self.send(&net, &path, packet),
+                Ok(()) => {}
                 Err(Stop::Idle) => {
                     if state == QpState::Error {
                         qp.flush_send(&mut self.consumer);
@@ -107,17 +114,16 @@ impl Tx {
     fn send(&mut self, net: &NetNs, path: &Path, packet: TxPacket) {
         if self.route.is_none() {
             let av = &path.av;
-            let found = Route::find(
+            self.route = Route::find(
                 net,
                 av.ifindex,
                 (&av.src, &av.dst),
                 av.traffic_class,
                 av.flow_label,
             );
-            self.route = found.map(|r| (r, *path));
         }
         // Without a route it is lost, as it might be on the way.
-        if let Some((route, _)) = &self.route {
+        if let Some(route) = &self.route {
             packet.send(net, route);
         }
     }
@@ -486,6 +492,3 @@ fn answer(
     c.responder.responses.sent();
     Ok(built)
 }
-
-/// The place of a message of one packet.
-pub(super) const WHOLE: Place = Place::Only;

@@ -10,7 +10,6 @@ use crate::kapi::time;
 use crate::proto::ib::requester::Effect;
 use crate::proto::wire::ib::syndrome::ack_timeout_ns;
 use crate::qp::Qp;
-use kernel::prelude::*;
 use kernel::sync::Arc;
 
 /// Nanoseconds of a millisecond, which is what the timer counts.
