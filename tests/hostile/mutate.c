@@ -3,7 +3,8 @@
 #include "hostile.h"
 #include <pthread.h>
 
-static uint64_t done, live, connections;
+/* live: before the QP died; bad: of these, work requests that may have been what killed it. */
+static uint64_t done, live, bad, connections;
 
 static void mutate_send(struct conn *c)
 {
@@ -85,6 +86,41 @@ static void mutate_send(struct conn *c)
 			raw[i] = rnd();
 		if (rnd() % 2)
 			w->units = units = 1 + rnd() % 9;
+	}
+	put(c, raw, units);
+}
+
+/* Odd, and to be obeyed: the QP lives, and what else is mutated meets one that works. */
+static void mutate_gently(struct conn *c)
+{
+	static const uint8_t ops[] = { RURDMA_OP_NOP, RURDMA_OP_SEND, RURDMA_OP_WRITE, RURDMA_OP_WRITE, RURDMA_OP_READ };
+	uint8_t raw[9 * RURDMA_WQE_UNIT];
+	struct rurdma_send_wqe *w = (void *)raw;
+	struct rurdma_sge *s = (void *)(raw + RURDMA_SEND_HDR);
+	uint32_t units = valid(c, raw, ops[rnd() % sizeof(ops)]);
+
+	w->flags = rnd() & (RURDMA_SEND_SIGNALED | RURDMA_SEND_SOLICITED | RURDMA_SEND_FENCE);
+	w->wr_id = nasty();
+	/* Of the operations above none looks at it. */
+	w->imm_inv = nasty();
+	if (w->opcode == RURDMA_OP_SEND) {
+		w->remote_addr = nasty();
+		w->rkey = nasty();
+	} else {
+		w->remote_addr += rnd() % (BUF - 64);
+	}
+	if (w->num_sge) {
+		/* In all no more than a receive of the other end takes. */
+		s[0].addr += rnd() % (BUF / 4);
+		s[0].length = rnd() % 41;
+		s[1].addr += rnd() % (BUF / 4);
+		s[1].length = rnd() % 24;
+		w->num_sge = rnd() % 3;
+		if (w->opcode != RURDMA_OP_READ && !(rnd() % 4)) {
+			w->flags |= RURDMA_SEND_INLINE;
+			w->num_sge = 0;
+			w->inline_len = rnd() % 33;
+		}
 	}
 	put(c, raw, units);
 }
@@ -190,9 +226,51 @@ static void *scribbler(void *unused)
 	return NULL;
 }
 
-static bool one_connection(const char *host, const char *port, uint64_t max, uint64_t until)
+/* A good receive, in the place of one that is done: the other end answers each message. */
+static void put_recv(struct conn *c)
+{
+	struct rurdma_recv_wqe *r = (void *)((uint8_t *)c->rq + RURDMA_RING_ENTRIES + (c->rtail % DEPTH) * 64);
+	struct rurdma_sge *s = (void *)(r + 1);
+
+	*r = (struct rurdma_recv_wqe){ .wr_id = c->rtail, .num_sge = 1 };
+	s[0] = (struct rurdma_sge){ (uintptr_t)c->buf + BUF / 2 + (c->rtail % DEPTH) * 64, 64, c->mr->lkey };
+	__atomic_store_n(&c->rq->producer, ++c->rtail, __ATOMIC_RELEASE);
+}
+
+static void reap(struct conn *c)
 {
 	struct ibv_wc wc[16];
+	int i, n = ibv_poll_cq(c->cq, 16, wc);
+
+	for (i = 0; i < n; i++)
+		if (!wc[i].status && wc[i].opcode & IBV_WC_RECV)
+			put_recv(c);
+}
+
+/* Posting more than fits kills a QP, which is for mutate_words() to do. The word may be a lie: not for long. */
+static void wait_for_room(struct conn *c)
+{
+	int i;
+
+	for (i = 0; i < 20; i++) {
+		uint32_t used = c->tail - __atomic_load_n(&c->sq->consumer, __ATOMIC_ACQUIRE);
+
+		if (used <= c->units - 2 * RURDMA_MAX_SEND_UNITS)
+			return;
+		reap(c);
+		usleep(100);
+	}
+}
+
+struct plan {
+	uint64_t max;		/* mutations */
+	uint64_t after;		/* of these on a dead QP */
+	uint64_t until;		/* 0, or when to stop */
+	bool gentle;		/* mostly such that the QP lives on */
+};
+
+static bool one_connection(const char *host, const char *port, const struct plan *plan)
+{
 	struct conn c;
 	uint64_t i, after = 0;
 	bool up = true;
@@ -203,17 +281,25 @@ static bool one_connection(const char *host, const char *port, uint64_t max, uin
 	pthread_mutex_lock(&target_lock);
 	target = &c;
 	pthread_mutex_unlock(&target_lock);
-	for (i = 0; i < max && after < 200 && (!until || now() < until); i++) {
+	for (i = 0; i < plan->max && after < plan->after && (!plan->until || now() < plan->until); i++) {
 		uint64_t kind = rnd() % 16;
 
-		if (kind < 10)
+		if (up && (plan->gentle || !(i % 4)))
+			up = state(&c) != IBV_QPS_ERR;
+		if (up && plan->gentle)
+			wait_for_room(&c);
+		if (kind < 10 && plan->gentle && rnd() % 4) {
+			mutate_gently(&c);
+		} else if (kind < 10) {
 			mutate_send(&c);
-		else if (kind < 13)
+			bad += up;
+		} else if (kind < 13) {
 			mutate_recv(&c);
-		else if (kind < 15)
+		} else if (kind < 15) {
 			mutate_words(&c);
-		else
+		} else {
 			__atomic_store_n(&c.ring->arm, (uint32_t)rnd(), __ATOMIC_RELAXED);
+		}
 		done++;
 		live += up;
 		ring_all();
@@ -222,9 +308,7 @@ static bool one_connection(const char *host, const char *port, uint64_t max, uin
 			return false;
 		}
 		if (!(i % 8) && up)
-			ibv_poll_cq(c.cq, 16, wc);
-		if (up && !(i % 4) && state(&c) == IBV_QPS_ERR)
-			up = false;
+			reap(&c);
 		after += !up;
 	}
 	pthread_mutex_lock(&target_lock);
@@ -236,14 +320,16 @@ static bool one_connection(const char *host, const char *port, uint64_t max, uin
 
 int attack(const char *host, const char *port, uint64_t n)
 {
+	/* What is done to a dead QP meets little code: enough of it for the flush, then the next one. */
+	const struct plan plan = { .max = 1000, .after = 4, .gentle = true };
 	pthread_t t;
-	int bad = 0;
+	int failed = 0;
 
 	pthread_create(&t, NULL, scribbler, NULL);
-	while (done < n && bad < 20)
-		bad = one_connection(host, port, 1000, 0) ? 0 : bad + 1;
-	printf("mutations %llu live %llu connections %llu\n", (unsigned long long)done, (unsigned long long)live,
-	       (unsigned long long)connections);
+	while (done < n && failed < 20)
+		failed = one_connection(host, port, &plan) ? 0 : failed + 1;
+	printf("mutations %llu live %llu bad %llu connections %llu\n", (unsigned long long)done,
+	       (unsigned long long)live, (unsigned long long)bad, (unsigned long long)connections);
 	fflush(stdout);
 	_exit(done < n);
 }
@@ -251,8 +337,10 @@ int attack(const char *host, const char *port, uint64_t n)
 int flood(const char *host, const char *port, uint64_t seconds)
 {
 	uint64_t end = now() + seconds * 1000 * MS;
+	/* It is about doorbells and kicks, as many as go; connections would slow it down. */
+	const struct plan plan = { .max = 1 << 20, .after = 200, .until = end };
 
-	while (now() < end && one_connection(host, port, 1 << 20, end))
+	while (now() < end && one_connection(host, port, &plan))
 		;
 	printf("mutations %llu\n", (unsigned long long)done);
 	return 0;

@@ -110,8 +110,11 @@ def test_mutations(pair, server):
         n = min(left, 50000)
         out = pair.b.run(f"hostile attack {pair.a.ip} {PORT} {seed} {n}", timeout=900)
         print(f"seed {seed}: {out.out.strip()}")
-        m = re.search(r"mutations (\d+) live (\d+) connections (\d+)", out.out)
-        assert int(m[1]) >= n and int(m[2]) > 0, out
+        m = re.search(r"mutations (\d+) live (\d+) bad (\d+) connections (\d+)", out.out)
+        done, live, bad = (int(x) for x in m.groups()[:3])
+        assert done >= n, out
+        # A dead QP refuses everything: what counts is what met a living one, and what could kill it.
+        assert live * 2 >= done and bad * 20 >= done, out
         left -= n
         seed += 1
     assert server.running(), server.out
@@ -134,7 +137,8 @@ def test_neighbour_keeps_its_rate(pair, server):
             assert wait.returncode == 0 and other.running(), other.out
             return rate_of(pair.b, f"{to} 2")
 
-    # Rounds take turns, so that what else the machine does hits both alike; it may do so unfairly.
+    # Rounds take turns, so that what else the machine does hits both alike; it may do so unfairly: of all
+    # tests this one has three attempts (testing.rst says so).
     for _ in range(3):
         harmless, hostile = [], []
         for _ in range(3):

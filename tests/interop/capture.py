@@ -65,6 +65,8 @@ class Capture:
             "tcpdump",
             "-i",
             self.netdev,
+            # Otherwise what came last is still in the kernel's buffer when tcpdump ends, and lost.
+            "--immediate-mode",
             "-U",
             "-s",
             "0",

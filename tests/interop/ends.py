@@ -101,7 +101,7 @@ class Puppet:
         return {k: int(v) if re.fullmatch(r"-?\d+", v) and k not in ("pd", "data", "sum") else v for k, v in pairs}
 
     def event(self, want=None, ms=20000):
-        e = self(f"event {ms}")
+        e = self(f"event {ms}", 40 + ms / 1000)
         e["event"] = e["event"].removeprefix("RDMA_CM_EVENT_")
         if want:
             assert e["event"] == want, e

@@ -7,7 +7,9 @@ another connection of the same device goes on working.
 """
 
 import contextlib
+import errno
 import random
+import re
 import struct
 import time
 from types import SimpleNamespace
@@ -16,8 +18,9 @@ import mpa_peer as mp
 import pytest
 from capture import Capture
 from ends import Puppet, Refused, pd_of
-from lab import PORT, connecting, echo
+from lab import PEER_PORT, PORT, connecting, echo
 from mpa_peer import A, C, Closed, M, Peer, R, S, enhanced, fpdu
+from rvm import wait_until
 
 RTS = 3
 FLUSHED, TOO_LONG = 5, 1
@@ -156,6 +159,21 @@ def test_puppet_rejects(lab, rev, flags, data):
         assert reply.rev == rev
         assert reply.pd == b"no thanks"
         assert peer.wait_closed() == b""
+
+
+def test_reject_decoded(lab):
+    """tshark reads the reject as one."""
+    lab.puppet("destroy")
+    with Capture(lab.b.netdev, lab.b.name) as cap:
+        with Peer.connect(lab.b.name, lab.a.ip, PORT) as peer:
+            peer.frame()
+            lab.puppet.request()
+            lab.puppet(f"reject {b'no thanks'.hex()}")
+            peer.recv_frame()
+            peer.wait_closed()
+        d = cap.decode()
+    assert d.mpa == {"request", "reject"}
+    assert not d.malformed, d.malformed
 
 
 def test_longest_private_data(lab):
@@ -366,10 +384,41 @@ def test_responder_goes_away(lab, upto, how):
         assert lab.puppet.event()["event"] in ("CONNECT_ERROR", "UNREACHABLE", "REJECTED")
 
 
+def test_reply_that_never_comes(lab):
+    """The peer takes the connection and is silent: no longer than the 10 s that rurdma.rst promises."""
+    with connecting(lab) as (peer, _):
+        start = time.monotonic()
+        e = lab.puppet.event()
+        took = time.monotonic() - start
+        assert (e["event"], e["status"]) == ("UNREACHABLE", -errno.ETIMEDOUT)
+        assert 8 < took < 15
+        assert peer.wait_closed() == b""
+
+
 def test_nobody_listens(lab):
     lab.puppet("destroy")
     lab.puppet(f"connect {lab.b.ip} 7999 4 4 -")
     assert lab.puppet.event()["event"] in ("CONNECT_ERROR", "UNREACHABLE", "REJECTED")
+
+
+# --- a peer that is no more -------------------------------------------------
+
+
+def timers(node, port):
+    """The timers of a node's connections to or from a port, as ss tells them."""
+    out = node.run(f"ss -Htno state established '( sport = :{port} or dport = :{port} )'").out
+    return [m[1] if (m := re.search(r"timer:\((\w+),", x)) else x for x in out.splitlines()]
+
+
+def test_keepalive_is_on(lab):
+    """At both ends: a connection that nobody uses asks from time to time whether the peer is there."""
+    # What was sent last may not be acknowledged yet: then it is that timer which runs.
+    with lab.session():
+        wait_until(lambda: timers(lab.a, PORT) == ["keepalive"], 5, lambda: f"timers {timers(lab.a, PORT)}")
+    with connecting(lab) as (peer, _):
+        peer.frame(key=mp.REPLY, rev=2, flags=C | S, pd=enhanced(4, 4, A | mp.RTR_WRITE))
+        lab.puppet.event("ESTABLISHED")
+        wait_until(lambda: timers(lab.a, PEER_PORT) == ["keepalive"], 5, lambda: f"timers {timers(lab.a, PEER_PORT)}")
 
 
 # --- what a peer may do in the stream ---------------------------------------
@@ -701,22 +750,14 @@ def test_program_dies_in_the_stream(lab):
 
 @pytest.mark.long
 def test_decoded(lab, pair):
-    """tshark understands a hundred connections that end with a Terminate, and a rejected one."""
+    """tshark understands a hundred connections that end with a Terminate."""
     pair.offloads_off()
     with Capture(lab.b.netdev, lab.b.name) as cap:
         for i in range(100):
             with lab.session(rev=2, flags=C | S, pd=enhanced(4, 4)) as s:
                 s.peer.fpdu(write(bad_key(s)) if i % 2 else read(bad_key(s)))
                 s.peer.recv_terminate()
-        lab.puppet("destroy")
-        with Peer.connect(lab.b.name, lab.a.ip, PORT) as peer:
-            peer.frame()
-            lab.puppet.request()
-            lab.puppet("reject -")
-            peer.recv_frame()
-            peer.wait_closed()
         d = cap.decode()
     assert not d.malformed, d.malformed[:10]
-    # A connection that never has an FPDU is none that tshark takes for MPA: the reject is read above.
     assert d.mpa >= {"request", "reply"}
     assert d.opcodes["Terminate"] >= 100, d.opcodes

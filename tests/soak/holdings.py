@@ -16,12 +16,25 @@ from pyverbs.mr import MR
 from pyverbs.pd import PD
 from pyverbs.qp import QP, QPCap, QPInitAttr
 
+said = {}
 
-def say(what):
+
+def charged():
     """KiB of locked and of pinned memory."""
     text = pathlib.Path("/proc/self/status").read_text()
-    kib = [int(re.search(rf"^{key}:\s+(\d+) kB", text, re.M)[1]) for key in ("VmLck", "VmPin")]
-    print(what, *kib, flush=True)
+    return [int(re.search(rf"^{key}:\s+(\d+) kB", text, re.M)[1]) for key in ("VmLck", "VmPin")]
+
+
+def say(what, like=None):
+    """What is charged; waits until it is what it was at the step `like`, if that comes true.
+
+    An object goes when the last in the kernel who looks at it has done so, a moment after the call.
+    """
+    end = time.monotonic() + 20
+    while like and charged() != said[like] and time.monotonic() < end:
+        time.sleep(0.05)
+    said[what] = charged()
+    print(what, *said[what], flush=True)
 
 
 say("start")
@@ -39,9 +52,9 @@ if sys.argv[2:] == ["hold"]:
 for qp in qps:
     qp.close()
 cq.close()
-say("no-rings")
+say("no-rings", "mr")
 mr.close()
-say("no-mr")
+say("no-mr", "context")
 pd.close()
 ctx.close()
-say("end")
+say("end", "start")

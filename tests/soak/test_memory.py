@@ -1,27 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
 """Memory: charged to the process that has it, and given back however the process ends."""
 
-import pathlib
 import re
 
 import pytest
-from rvm import run, wait_until
+from rvm import Holdings, ring_memory, wait_until
 
 pytestmark = pytest.mark.soak
 
 HOLDINGS = "python3 /src/tests/soak/holdings.py"
-
-
-def ring_memory():
-    """Bytes of vmalloc memory that the module allocated and did not give back."""
-    text = pathlib.Path("/proc/vmallocinfo").read_text()
-    return sum(int(m[1]) for m in re.finditer(r"^\S+\s+(\d+) .*\[rurdma\].* pages=", text, re.M))
-
-
-def pinned():
-    """Pages that somebody has pinned, on the whole machine."""
-    vm = dict(re.findall(r"^(nr_foll_pin\w+) (\d+)", run("cat /proc/vmstat").out, re.M))
-    return int(vm.get("nr_foll_pin_acquired", 0)) - int(vm.get("nr_foll_pin_released", 0))
 
 
 def charges(text):
@@ -52,15 +39,13 @@ def test_limit_of_locked_memory(pair):
 
 def test_killed_holders_leave_nothing(pair, rounds):
     """SIGKILL of a process with objects of each kind: rings, pages and objects are gone."""
-    before, pages = ring_memory(), pinned()
+    before = Holdings()
     for i in range(rounds):
         with pair.b.start(f"exec {HOLDINGS} {pair.b.dev} hold") as holder:
             holder.wait_for("^rings|\nrings")
             if i == 0:
-                assert ring_memory() > before
+                assert ring_memory() > before.bytes
             holder.kill()
             holder.wait(30, check=False)
         wait_until(lambda: not pair.b.in_use(), 20, lambda: f"left over: {pair.b.in_use()}")
-    # The pages of a mapping go with the last of the process.
-    wait_until(lambda: ring_memory() <= before, 20, lambda: f"{ring_memory() - before} bytes of rings are left")
-    wait_until(lambda: pinned() <= pages, 20, lambda: f"{pinned() - pages} pages are pinned still")
+    before.returned()

@@ -125,6 +125,35 @@ def module_loaded(name="rurdma"):
     return pathlib.Path(f"/sys/module/{name}").exists()
 
 
+def pinned():
+    """Pages that are pinned on the whole machine and not given back."""
+    vm = dict(re.findall(r"^(nr_foll_pin\w+) (\d+)", pathlib.Path("/proc/vmstat").read_text(), re.M))
+    return int(vm["nr_foll_pin_acquired"]) - int(vm["nr_foll_pin_released"])
+
+
+def ring_memory():
+    """Bytes of vmalloc memory that the module allocated and did not give back.
+
+    A module that is unloaded has no names any more: then its memory is that of a bare address.
+    """
+    text = pathlib.Path("/proc/vmallocinfo").read_text()
+    return sum(int(m[1]) for m in re.finditer(r"^\S+\s+(\d+) (?:0x[0-9a-f]+|.*\[rurdma\]) pages=", text, re.M))
+
+
+class Holdings:
+    """What the machine has pinned and the module has allocated, from here on."""
+
+    def __init__(self):
+        self.pages, self.bytes = pinned(), ring_memory()
+
+    def returned(self):
+        """Waits until no more is held than at the beginning. The last of a mapping goes with its process."""
+        wait_until(lambda: pinned() <= self.pages, 20, lambda: f"{pinned() - self.pages} pages are pinned still")
+        wait_until(
+            lambda: ring_memory() <= self.bytes, 20, lambda: f"{ring_memory() - self.bytes} bytes of rings are left"
+        )
+
+
 class Kmsg:
     """The kernel log from now on."""
 

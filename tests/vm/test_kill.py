@@ -3,11 +3,10 @@
 
 import contextlib
 import random
-import re
 import time
 
 import pytest
-from rvm import Pair, module_loaded, run, wait_until
+from rvm import Holdings, Pair, module_loaded, run, wait_until
 
 pytestmark = pytest.mark.soak
 
@@ -37,27 +36,22 @@ def nothing_left(*nodes):
         wait_until(lambda n=n: not n.in_use(), 40, lambda n=n: f"{n.name}: left over: {n.in_use()}")
 
 
-def pinned():
-    """Pages that are pinned on the whole machine and not given back."""
-    vm = dict(re.findall(r"^(nr_foll_pin\w+) (\d+)", run("cat /proc/vmstat").out, re.M))
-    return int(vm.get("nr_foll_pin_acquired", 0)) - int(vm.get("nr_foll_pin_released", 0))
-
-
 @pytest.mark.parametrize("victim", ["client", "server"])
 def test_killed_under_traffic(pair, rounds, victim):
     """SIGKILL of one end at a random moment: all of it is given back, the other end hears of it."""
-    before = pinned()
+    before = Holdings()
     for _ in range(rounds):
         with traffic(pair) as (server, client):
             dead = client if victim == "client" else server
             dead.kill()
             dead.wait(30, check=False)
         nothing_left(pair.a, pair.b)
-    wait_until(lambda: pinned() <= before, 10, lambda: f"{pinned() - before} pages are pinned still")
+    before.returned()
 
 
 def test_link_deleted_under_traffic(pair, rounds):
     """`rdma link del` at either end does not wait for the processes."""
+    before = Holdings()
     for i in range(min(rounds, 50)):
         x = pair.a if i % 2 else pair.b
         with traffic(pair):
@@ -65,10 +59,12 @@ def test_link_deleted_under_traffic(pair, rounds):
             assert not x.links()
         nothing_left(x.peer)
         x.link_add(x.dev, x.netdev)
+    before.returned()
 
 
 def test_netdev_removed_under_traffic(module, rounds):
     """The netdev goes, the link with it."""
+    before = Holdings()
     for i in range(min(rounds, 50)):
         with Pair() as p:
             x = p.a if i % 2 else p.b
@@ -76,22 +72,27 @@ def test_netdev_removed_under_traffic(module, rounds):
                 x.run(f"ip link del {x.netdev}", timeout=30)
                 # The other end of the veth is gone too.
                 wait_until(lambda p=p: not p.a.links() and not p.b.links(), 30)
+    before.returned()
 
 
 def test_namespace_deleted_under_traffic(module, rounds):
     """Its processes die, its netdev goes; the peer is not kept."""
+    before = Holdings()
     for i in range(min(rounds, 50)):
         with Pair() as p:
             x = p.a if i % 2 else p.b
             with traffic(p):
                 x.__exit__()
                 wait_until(lambda x=x: not x.peer.links(), 30)
+    before.returned()
 
 
 def test_module_unloaded_under_traffic(rounds):
     """modprobe -r does not wait for the processes."""
+    before = Holdings()
     for _ in range(min(rounds, 50)):
         with Pair() as p, traffic(p):
             run("modprobe -r rurdma", timeout=30)
             assert not module_loaded()
+    before.returned()
     run("modprobe rurdma")
