@@ -141,7 +141,7 @@ fn transmit(qp: &Arc<Qp>, net: &NetNs, wqe: &SendWqe<'_>) -> Result<(), Unsent> 
         SendOp::SendImm(imm) => (Extra::Imm, imm),
         _ => (Extra::None, 0),
     };
-    let qkey = if ud.remote_qkey & QKEY_CONTROLLED != 0 && roce.kind != QpKind::Gsi {
+    let qkey = if ud.remote_qkey & QKEY_CONTROLLED != 0 {
         path.attr.qkey
     } else {
         ud.remote_qkey
