@@ -30,6 +30,15 @@ impl Ah {
     /// `ibv_create_ah(3)`. Any context.
     pub(crate) fn create(pd: &Arc<Pd>, av: Av) -> Result<Arc<Self>> {
         let dev = &pd.dev;
+        dev.limits.ah.take()?;
+        let made = Self::enter(dev, pd.id, av);
+        if made.is_err() {
+            dev.limits.ah.give();
+        }
+        made
+    }
+
+    fn enter(dev: &Arc<Device>, pd: u64, av: Av) -> Result<Arc<Self>> {
         for _ in 0..HANDLE_TRIES {
             let handle = random::u32();
             if handle == 0 || dev.ahs.get(handle).is_some() {
@@ -39,7 +48,7 @@ impl Ah {
                 Self {
                     dev: dev.clone(),
                     handle,
-                    pd: pd.id,
+                    pd,
                     av,
                 },
                 GFP_ATOMIC,
@@ -57,5 +66,6 @@ impl Ah {
     /// `ibv_destroy_ah(3)`. Any context.
     pub(crate) fn destroy(&self) {
         self.dev.ahs.remove(self.handle);
+        self.dev.limits.ah.give();
     }
 }

@@ -85,6 +85,8 @@ pub(crate) struct Limits {
     pub(crate) pd: Quota,
     /// Shared receive queues.
     pub(crate) srq: Quota,
+    /// Address handles.
+    pub(crate) ah: Quota,
 }
 
 /// The driver's part of an `ib_device`.
@@ -155,6 +157,7 @@ impl Device {
                     mr: Quota::new(MAX_MR),
                     pd: Quota::new(MAX_PD),
                     srq: Quota::new(MAX_SRQ),
+                    ah: Quota::new(transport.max_ah()),
                 },
                 port_active: Atomic::new(netdev.is_operational()),
             }),
@@ -203,6 +206,7 @@ impl Device {
             max_mr: MAX_MR,
             max_pd: MAX_PD,
             max_rd_atom: self.transport.max_rd_atom(),
+            max_ah: self.transport.max_ah(),
             max_srq: MAX_SRQ,
             max_srq_wr: MAX_QP_WR,
             max_srq_sge: abi::MAX_SGE as u32,

@@ -5,6 +5,7 @@
 
 #include <linux/skbuff.h>
 #include <linux/spinlock.h>
+#include <linux/build_bug.h>
 #include <linux/xarray.h>
 #include <net/sock.h>
 #include <rdma/ib_umem.h>
@@ -15,6 +16,8 @@ unsigned long rurdma_spin_lock_irqsave(spinlock_t *lock);
 void rurdma_spin_unlock_irqrestore(spinlock_t *lock, unsigned long flags);
 int rurdma_spin_trylock_irqsave(spinlock_t *lock, unsigned long *flags);
 
+enum { RURDMA_XA_PRESENT = 8U };
+static_assert((__force u32)XA_PRESENT == RURDMA_XA_PRESENT);
 void rurdma_xa_init(struct xarray *xa);
 int rurdma_xa_insert(struct xarray *xa, unsigned long index, void *entry, gfp_t gfp);
 void *rurdma_xa_erase(struct xarray *xa, unsigned long index);

@@ -82,7 +82,7 @@ struct sk_buff *rurdma_udp_receive(struct sock *sk)
 
 bool rurdma_udp_parse(struct sk_buff *skb, struct rurdma_datagram *d)
 {
-	const struct udphdr *udp = udp_hdr(skb);
+	const struct udphdr *udp;
 
 	if (skb_linearize(skb))
 		return false;
@@ -92,7 +92,6 @@ bool rurdma_udp_parse(struct sk_buff *skb, struct rurdma_datagram *d)
 	d->ip_len = skb_network_header_len(skb);
 	d->payload = skb->data;
 	d->len = skb->len;
-	d->ifindex = skb->skb_iif;
 	d->src_port = ntohs(udp->source);
 	d->dst_port = ntohs(udp->dest);
 	return d->ip_len == (d->v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));

@@ -26,7 +26,6 @@ struct rurdma_datagram {
 	const u8 *ip;		/* the IP header */
 	u32 len;		/* of the payload */
 	u32 ip_len;
-	int ifindex;
 	u16 src_port;
 	u16 dst_port;
 	bool v6;

@@ -2,8 +2,8 @@
 
 //! rurdma: RDMA for every network card, as one kernel module.
 //!
-//! An iWARP (RDMAP/DDP/MPA over TCP) device driver for the kernel's RDMA subsystem, laid out for
-//! RoCEv2 as its second transport. See Documentation/infiniband/rurdma.rst.
+//! A device driver for the kernel's RDMA subsystem that speaks iWARP (RDMAP/DDP/MPA over TCP) and
+//! RoCEv2 (the InfiniBand transport over UDP). See Documentation/infiniband/rurdma.rst.
 //!
 //! `proto/` is the protocol without any I/O, `kapi/` the kernel in safe Rust, the files beside this
 //! one are the verbs objects, `transport/` ties protocol and kernel together.
@@ -38,7 +38,7 @@ module! {
     type: Rurdma,
     name: "rurdma",
     authors: ["rurdma developers"],
-    description: "Software RDMA for any network device: iWARP today, RoCEv2 not yet. A link is made by: rdma link add NAME type rurdma netdev NETDEV",
+    description: "Software RDMA for any network device: iWARP and, early still, RoCEv2. A link is made by: rdma link add NAME type rurdma netdev NETDEV (or type rurdma_roce)",
     license: "GPL",
     alias: ["rdma-link-rurdma", "rdma-link-rurdma_roce"],
     params: {

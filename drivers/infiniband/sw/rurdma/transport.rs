@@ -49,6 +49,10 @@ pub(crate) trait Transport: Sync {
 
     /// `enum ib_mtu` of paths over a netdev with an MTU of so many bytes.
     fn path_mtu(&self, netdev_mtu: u32) -> u8;
+    /// Address handles of a device.
+    fn max_ah(&self) -> u32 {
+        0
+    }
     /// Whether there are QPs of this type.
     fn supports(&self, kind: QpKind) -> bool;
 

@@ -97,6 +97,31 @@ impl<T: Send + Sync + 'static> ObjTable<T> {
         unsafe { node.as_ref() }.map(|node| node.object.clone())
     }
 
+    /// Calls `f` with every object, one after the other, without a lock held. Any context.
+    pub(crate) fn for_each(&self, f: impl Fn(Arc<T>)) {
+        let mut index = 0;
+        loop {
+            let object = {
+                let _guard = rcu::read_lock();
+                // SAFETY: `xa` is initialised; `xa_find` takes the RCU lock by itself.
+                let node = unsafe {
+                    bindings::xa_find(
+                        self.xa.get(),
+                        &mut index,
+                        usize::MAX,
+                        bindings::RURDMA_XA_PRESENT,
+                    )
+                };
+                let node = node.cast::<Node<T>>();
+                // SAFETY: By the type invariant it is a node, and `_guard` keeps it from being freed.
+                unsafe { node.as_ref() }.map(|node| node.object.clone())
+            };
+            let Some(object) = object else { break };
+            f(object);
+            index += 1;
+        }
+    }
+
     /// Takes an object out. The caller's own reference keeps it alive.
     pub(crate) fn remove(&self, index: u32) {
         // SAFETY: `xa` is initialised.

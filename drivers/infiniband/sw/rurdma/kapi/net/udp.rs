@@ -28,8 +28,6 @@ pub(crate) struct Datagram<'a> {
     pub(crate) src_port: u16,
     /// Port of the receiver.
     pub(crate) dst_port: u16,
-    /// Index of the netdev it came in by.
-    pub(crate) ifindex: i32,
     /// What is behind the UDP header.
     pub(crate) payload: &'a [u8],
     skb: *const bindings::sk_buff,
@@ -153,7 +151,6 @@ unsafe extern "C" fn data_ready<D: Datagrams>(sk: *mut bindings::sock) {
                     ip: slice::from_raw_parts(raw.ip, raw.ip_len as usize),
                     src_port: raw.src_port,
                     dst_port: raw.dst_port,
-                    ifindex: raw.ifindex,
                     payload: slice::from_raw_parts(raw.payload, raw.len as usize),
                     skb,
                 };

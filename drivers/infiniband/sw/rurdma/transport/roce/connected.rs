@@ -30,6 +30,8 @@ pub(super) struct Connected {
     pub(super) not_before: u64,
     /// The timer is running.
     pub(super) timer_armed: bool,
+    /// SQD: the consumer is to be told when what was begun is done.
+    pub(super) draining: bool,
 }
 
 impl Connected {
@@ -66,6 +68,7 @@ impl Connected {
             heard: 0,
             not_before: 0,
             timer_armed: false,
+            draining: false,
         }
     }
 
@@ -75,6 +78,7 @@ impl Connected {
         self.responder.responses.reset(0);
         self.have_recv = false;
         self.not_before = 0;
+        self.draining = false;
     }
 
     fn range(&self, number: u32) -> core::ops::Range<usize> {

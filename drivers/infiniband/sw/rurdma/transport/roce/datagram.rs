@@ -41,7 +41,7 @@ impl Tx {
         net: &NetNs,
         state: QpState,
     ) -> Result<(), Stop> {
-        if !matches!(state, QpState::Rts | QpState::Sqd) || !qp.sent.lock().has_room() {
+        if state != QpState::Rts || !qp.sent.lock().has_room() {
             return Err(Stop::Idle);
         }
         let (buf, consumer) = self.queue();

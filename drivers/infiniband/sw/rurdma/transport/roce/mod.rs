@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! RoCEv2: the InfiniBand transport over UDP (IBTA volume 1, chapter 9 and annex A17).
+//!
+//! SEND, WRITE and READ of RC, UC and UD QPs, and the GSI for ib_cm. Not here yet: atomics, FLUSH and ATOMIC
+//! WRITE, multicast, memory windows.
 
 #![forbid(unsafe_code)]
 
@@ -10,7 +13,8 @@ use crate::kapi::rdma::attr::{PortImmutable, Protocol};
 use crate::kapi::rdma::qp::{QpAttr, QpKind, QpQuery, QpState};
 use crate::proto::ib::cut::Mtu;
 use crate::proto::wqe::send::{OPS_KERNEL, OPS_ROCE};
-use crate::qp::Qp;
+use crate::proto::wire::ib::QPN_GSI;
+use crate::qp::{Cause, Qp};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -27,6 +31,8 @@ pub(crate) use qp::RoceQp;
 
 /// Inbound and outbound reads of a QP: a power of two.
 pub(crate) const MAX_RD_ATOM: u32 = 128;
+/// Address handles of a device.
+const MAX_AH: u32 = 1 << 20;
 /// Bytes of a packet besides its payload, at most: IPv6, UDP, BTH, RETH, immediate data, ICRC.
 const OVERHEAD: u32 = 40 + 8 + 12 + 16 + 4 + 4;
 
@@ -103,7 +109,7 @@ impl Transport for Roce {
     }
 
     fn drain(&self, qp: &Arc<Qp>) {
-        qp.queue_work();
+        qp.roce_drain();
     }
 
     fn disconnect(&self, _qp: &Arc<Qp>) {}
@@ -131,6 +137,12 @@ impl Transport for Roce {
 
     fn netdev_leaves(&self, dev: &Device) {
         ns::leave(dev);
+        dev.qps.for_each(|qp| {
+            // Management goes on where the netdev arrives.
+            if qp.number != QPN_GSI {
+                qp.fail(Cause::Fatal);
+            }
+        });
     }
 
     fn netdev_arrives(&self, dev: &Arc<Device>) {
@@ -141,6 +153,10 @@ impl Transport for Roce {
 
     fn device_goes(&self, dev: &Device) {
         ns::leave(dev);
+    }
+
+    fn max_ah(&self) -> u32 {
+        MAX_AH
     }
 
     fn supports(&self, _kind: QpKind) -> bool {

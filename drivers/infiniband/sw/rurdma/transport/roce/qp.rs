@@ -151,6 +151,14 @@ impl Qp {
         }
     }
 
+    /// The state is SQD: no work request is begun any more.
+    pub(super) fn roce_drain(self: &Arc<Self>) {
+        if let Some(roce) = self.roce() {
+            roce.connected.lock().draining = true;
+        }
+        self.queue_work();
+    }
+
     /// Adds to what `ibv_query_qp(3)` tells.
     pub(super) fn roce_query(&self, query: &mut QpQuery) {
         if let Some(roce) = self.roce() {

@@ -99,8 +99,10 @@ impl Tx {
             match built {
                 Ok(()) => {}
                 Err(Stop::Idle) => {
-                    if state == QpState::Error {
-                        qp.flush_send(&mut self.consumer);
+                    match state {
+                        QpState::Error => qp.flush_send(&mut self.consumer),
+                        QpState::Sqd => drained(qp),
+                        _ => {}
                     }
                     return Turn::Done;
                 }
@@ -145,7 +147,7 @@ impl Tx {
             let found = if self.answer_next {
                 answer(qp, c, path, state)
             } else if matches!(state, QpState::Rts | QpState::Sqd) {
-                self.request(qp, c, path)
+                self.request(qp, c, path, state)
             } else {
                 Err(Stop::Idle)
             };
@@ -157,8 +159,14 @@ impl Tx {
         Err(Stop::Idle)
     }
 
-    fn request(&mut self, qp: &Arc<Qp>, c: &mut Connected, path: &Path) -> Result<TxPacket, Stop> {
-        while self.take_work(qp, c)? {}
+    fn request(
+        &mut self,
+        qp: &Arc<Qp>,
+        c: &mut Connected,
+        path: &Path,
+        state: QpState,
+    ) -> Result<TxPacket, Stop> {
+        while state == QpState::Rts && self.take_work(qp, c)? {}
         let Ok(next) = c.requester.next() else {
             return Err(Stop::Idle);
         };
@@ -402,6 +410,22 @@ pub(super) fn complete(qp: &Arc<Qp>, c: &mut Connected) {
     drop(sent);
     if lost {
         qp.fail(Cause::Fatal);
+    }
+}
+
+/// SQD, and nothing is to be sent: tells the consumer once everything is answered.
+fn drained(qp: &Arc<Qp>) {
+    let Some(roce) = qp.roce() else {
+        return;
+    };
+    let over = {
+        let mut c = roce.connected.lock();
+        let over = c.draining && c.requester.oldest().is_none();
+        c.draining &= !over;
+        over
+    };
+    if over {
+        qp.handle.sq_drained();
     }
 }
 

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: GPL-2.0
+"""RoCEv2 links: how they come and go, and the distribution's own programs over them.
+
+The operations that there are: SEND, WRITE, READ over RC, UC and UD; ib_cm and rdma_cm.
+"""
+
+import pytest
+from rvm import Node, Pair, run, wait_until
+
+PORT = 7600
+
+
+@pytest.fixture(scope="module")
+def pair(module):
+    with Pair(kind="rurdma_roce") as p:
+        for x in (p.a, p.b):
+            wait_until(lambda x=x: gid_index(x, x.ip) is not None)
+        yield p
+
+
+def gid_index(node, ip):
+    """The index of an address in the GID table."""
+    out = node.run(f"ibv_devinfo -v -d {node.dev}").out
+    for line in out.splitlines():
+        if "GID[" in line and (f"::ffff:{ip}," in line or f" {ip}," in line or f"\t{ip}," in line):
+            return int(line.split("[")[1].split("]")[0])
+    return None
+
+
+def ends(pair, server, client):
+    """A server in a, a client in b; both end well."""
+    a, b = pair.a, pair.b
+    with a.start(f"exec {server}") as s:
+        for _ in range(100):
+            if a.run("ss -tlnH", check=False).out or a.resources("cm_id") or not s.running():
+                break
+        wait_until(lambda: a.run("ss -tlnH").out.strip() or a.resources("cm_id") or not s.running())
+        b.run(client)
+        s.wait()
+
+
+def test_link(pair):
+    """What the tools say of it."""
+    a = pair.a
+    wait_until(lambda: a.links()[a.dev]["state"] == "ACTIVE")
+    out = a.run(f"ibv_devinfo -v -d {a.dev}").out
+    for line in ("InfiniBand (0)", "Ethernet", "PORT_ACTIVE", "RoCE v2", "active_mtu:\t\t1024"):
+        assert line in out, out
+
+
+def test_second_link_is_refused(pair):
+    """EEXIST; but a link of the other type has a place beside it."""
+    a = pair.a
+    got = a.run(f"rdma link add other type rurdma_roce netdev {a.netdev}", check=False)
+    assert got.rc != 0 and "File exists" in got.out, got
+    a.link_add("rwbeside", a.netdev)
+    a.run("ibv_devinfo -d rwbeside | grep -q iWARP")
+    a.link_del("rwbeside")
+
+
+def test_loopback_netdev_is_refused(netns):
+    """RoCE has Ethernet addresses."""
+    got = netns.run("rdma link add rr0 type rurdma_roce netdev lo", check=False)
+    assert got.rc != 0 and "not supported" in got.out, got
+
+
+def test_port_taken(module):
+    """Somebody else's UDP port 4791 is an error that says so."""
+    with Pair(links=False) as p:
+        a = p.a
+        a.run("modprobe rdma_rxe")
+        a.link_add("rx0", a.netdev, "rxe")
+        got = a.run(f"rdma link add rr0 type rurdma_roce netdev {a.netdev}", check=False)
+        assert got.rc != 0 and "in use" in got.out.lower(), got
+        a.link_del("rx0")
+        a.link_add("rr0", a.netdev, "rurdma_roce")
+
+
+@pytest.mark.parametrize("family", ["ip", "ip6"])
+@pytest.mark.parametrize("kind", ["rc", "uc", "ud"])
+def test_pingpong(pair, kind, family):
+    """libibverbs' own, which needs no CM; it checks what it receives."""
+    a, b = pair.a, pair.b
+    check = "" if kind == "ud" else "-c"
+    ga, gb = (gid_index(x, getattr(x, family)) for x in (a, b))
+    ends(
+        pair,
+        f"ibv_{kind}_pingpong -d {a.dev} -g {ga} -n 200 {check}",
+        f"ibv_{kind}_pingpong -d {b.dev} -g {gb} -n 200 {check} {a.ip}",
+    )
+
+
+def test_srq_pingpong(pair):
+    """Many QPs, one SRQ."""
+    a, b = pair.a, pair.b
+    ends(
+        pair,
+        f"ibv_srq_pingpong -d {a.dev} -g {gid_index(a, a.ip)} -n 200 -q 8",
+        f"ibv_srq_pingpong -d {b.dev} -g {gid_index(b, b.ip)} -n 200 -q 8 {a.ip}",
+    )
+
+
+@pytest.mark.parametrize("family", ["ip", "ip6"])
+def test_rping(pair, family):
+    """rdma_cm over ib_cm, with SEND, WRITE and READ of verified content."""
+    ip = getattr(pair.a, family)
+    ends(pair, f"rping -s -a {ip} -C 20 -S 50000 -V", f"rping -c -a {ip} -C 20 -S 50000 -V")
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "ib_write_bw -s 65536",
+        "ib_read_bw -s 65536",
+        "ib_send_bw -s 65536",
+        "ib_write_bw -c UC -s 65536",
+        "ib_send_bw -c UD -s 1024",
+        "ib_send_lat",
+        "ib_read_lat",
+        "ib_write_lat",
+    ],
+)
+@pytest.mark.parametrize("cm", ["", "-R"])
+def test_perftest(pair, program, cm):
+    """With and without rdma_cm."""
+    if cm and "UC" in program:
+        pytest.skip("rdma_cm has no UC")
+    a, b = pair.a, pair.b
+    args = [cm or f"-x {gid_index(x, x.ip)} -d {x.dev}" for x in (a, b)]
+    ends(
+        pair,
+        f"{program} -F -n 200 -p {PORT} {args[0]}",
+        f"{program} -F -n 200 -p {PORT} {args[1]} {a.ip}",
+    )
+
+
+def test_udaddy(pair):
+    """Datagrams by rdma_cm."""
+    ends(pair, f"udaddy -b {pair.a.ip}", f"udaddy -s {pair.a.ip}")
+
+
+@pytest.mark.parametrize("server", ["rxe", "rurdma"])
+@pytest.mark.parametrize("program", ["ibv_rc_pingpong -c", "ibv_uc_pingpong -c", "ibv_ud_pingpong"])
+def test_rxe_understands(module, server, program):
+    """The kernel's own soft RoCE at the other end."""
+    with Pair(links=False) as p:
+        a, b = p.a, p.b
+        a.run("modprobe rdma_rxe")
+        kinds = ("rxe", "rurdma_roce") if server == "rxe" else ("rurdma_roce", "rxe")
+        for x, kind in zip((a, b), kinds, strict=True):
+            x.link_add(x.dev, x.netdev, kind)
+            wait_until(lambda x=x: gid_index(x, x.ip) is not None)
+        ends(
+            p,
+            f"{program} -d {a.dev} -g {gid_index(a, a.ip)} -n 100",
+            f"{program} -d {b.dev} -g {gid_index(b, b.ip)} -n 100 {a.ip}",
+        )
+        for x, kind in zip((a, b), kinds, strict=True):
+            if kind == "rxe":
+                x.link_del(x.dev)
+
+
+def test_rping_with_rxe(module):
+    """ib_cm, and READ, with the kernel's own."""
+    with Pair(links=False) as p:
+        a, b = p.a, p.b
+        a.run("modprobe rdma_rxe")
+        a.link_add(a.dev, a.netdev, "rxe")
+        b.link_add(b.dev, b.netdev, "rurdma_roce")
+        wait_until(lambda: gid_index(a, a.ip) is not None and gid_index(b, b.ip) is not None)
+        ends(p, f"rping -s -a {a.ip} -C 10 -V", f"rping -c -a {a.ip} -C 10 -V")
+        a.link_del(a.dev)
+
+
+def test_dead_peer(pair):
+    """Retries are exceeded: the completion says so."""
+    with Pair(kind="rurdma_roce") as p:
+        a, b = p.a, p.b
+        wait_until(lambda: gid_index(a, a.ip) is not None and gid_index(b, b.ip) is not None)
+        server = f"ib_write_bw -F -D 60 -x {gid_index(a, a.ip)} -d {a.dev}"
+        client = f"ib_write_bw -F -D 60 -u 10 -x {gid_index(b, b.ip)} -d {b.dev} {a.ip}"
+        with a.start(f"exec {server}"):
+            wait_until(lambda: a.run("ss -tlnH").out.strip())
+            with b.start(f"exec {client}") as c:
+                wait_until(lambda: b.resources("qp") and b.resources("qp")[0]["state"] == "RTS")
+                a.run(f"rdma link del {a.dev}")
+                assert c.wait(60, check=False).rc != 0
+                assert "12" in c.out or "retry" in c.out.lower(), c.out
+
+
+def test_namespace_is_deleted_under_traffic(module):
+    """The namespace goes, and its socket with it; another one has the port."""
+    for _ in range(2):
+        p = Pair(kind="rurdma_roce")
+        with p:
+            a, b = p.a, p.b
+            wait_until(lambda: gid_index(a, a.ip) is not None and gid_index(b, b.ip) is not None)
+            server = f"ib_write_bw -F -D 60 -x {gid_index(a, a.ip)} -d {a.dev}"
+            client = f"ib_write_bw -F -D 60 -x {gid_index(b, b.ip)} -d {b.dev} {a.ip}"
+            with a.start(f"exec {server}"):
+                wait_until(lambda: a.run("ss -tlnH").out.strip())
+                with b.start(f"exec {client}"):
+                    wait_until(lambda: b.resources("qp"))
+                    run(f"ip netns del {b.name}", timeout=30)
+
+
+def test_module_unloads_with_roce_links_up(module):
+    """And nothing of it is left."""
+    with Pair(kind="rurdma_roce"), Node():
+        run("modprobe -r rurdma", timeout=60)
+    run("modprobe rurdma")
