@@ -114,15 +114,42 @@ fn icrc_by_hand() {
     let payload = *b"0123";
     let len = 12 + 4 + 4u16;
     let mut v4 = vec![0xff; 8];
-    v4.extend([0x45, 0xff, 0, 20 + 8 + len as u8, 0x12, 0x34, 0x40, 0, 0xff, 17, 0xff, 0xff]);
+    v4.extend([
+        0x45,
+        0xff,
+        0,
+        20 + 8 + len as u8,
+        0x12,
+        0x34,
+        0x40,
+        0,
+        0xff,
+        17,
+        0xff,
+        0xff,
+    ]);
     v4.extend([192, 0, 2, 1, 192, 0, 2, 2]);
     let mut v6 = vec![0xff; 8];
     v6.extend([0x6f, 0xff, 0xff, 0xff, 0, 8 + len as u8, 17, 0xff]);
     v6.extend([0xfd; 16]);
     v6.extend([0xfe; 16]);
     for (mut bytes, ip) in [
-        (v4, IpFields::V4 { src: [192, 0, 2, 1], dst: [192, 0, 2, 2], id: 0x1234, frag: 0x4000 }),
-        (v6, IpFields::V6 { src: [0xfd; 16], dst: [0xfe; 16] }),
+        (
+            v4,
+            IpFields::V4 {
+                src: [192, 0, 2, 1],
+                dst: [192, 0, 2, 2],
+                id: 0x1234,
+                frag: 0x4000,
+            },
+        ),
+        (
+            v6,
+            IpFields::V6 {
+                src: [0xfd; 16],
+                dst: [0xfe; 16],
+            },
+        ),
     ] {
         bytes.extend([0xc1, 0x23, 0x12, 0xb7, 0, 8 + len as u8, 0xff, 0xff]);
         bytes.extend(bth);

@@ -95,7 +95,12 @@ impl Sim {
         let mut rng = Rng(seed);
         // One run in eight has a good network, where retries must not be needed at all.
         let faults = if rng.below(8) == 0 {
-            Faults { lost: 0, doubled: 0, corrupted: 0, late: 0 }
+            Faults {
+                lost: 0,
+                doubled: 0,
+                corrupted: 0,
+                late: 0,
+            }
         } else {
             Faults {
                 lost: rng.below(80),
@@ -155,7 +160,9 @@ impl Sim {
         bytes.truncate(n);
         bytes.extend_from_slice(payload);
         bytes.resize(bytes.len() + pad_of(payload.len()), 0);
-        let sum: u32 = bytes.iter().fold(1, |s: u32, b| s.wrapping_mul(31).wrapping_add(u32::from(*b)));
+        let sum: u32 = bytes.iter().fold(1, |s: u32, b| {
+            s.wrapping_mul(31).wrapping_add(u32::from(*b))
+        });
         bytes.extend_from_slice(&sum.to_le_bytes());
         let copies = 1 + u64::from(self.rng.chance(self.faults.doubled));
         for _ in 0..copies {
@@ -172,8 +179,12 @@ impl Sim {
                 n => self.rng.below(n),
             };
             self.serial += 1;
-            self.wire
-                .push(Reverse((self.now + 5 + late, self.serial, to_responder, bytes)));
+            self.wire.push(Reverse((
+                self.now + 5 + late,
+                self.serial,
+                to_responder,
+                bytes,
+            )));
         }
     }
 
@@ -197,11 +208,24 @@ impl Sim {
             return false;
         };
         let (at, len) = (next.piece.offset as usize, next.piece.len as usize);
-        let rc = |op| Opcode { service: Service::Rc, op };
-        let remote = |va, length| Remote { va, rkey: RKEY, length };
+        let rc = |op| Opcode {
+            service: Service::Rc,
+            op,
+        };
+        let remote = |va, length| Remote {
+            va,
+            rkey: RKEY,
+            length,
+        };
         let (op, payload) = match &self.work[next.request.cookie as usize] {
-            Work::Send(d) => (Op::Send(next.piece.place, Extra::None), d[at..at + len].to_vec()),
-            Work::Write(_, d) => (Op::Write(next.piece.place, Extra::None), d[at..at + len].to_vec()),
+            Work::Send(d) => (
+                Op::Send(next.piece.place, Extra::None),
+                d[at..at + len].to_vec(),
+            ),
+            Work::Write(_, d) => (
+                Op::Write(next.piece.place, Extra::None),
+                d[at..at + len].to_vec(),
+            ),
             Work::Read(..) => (Op::ReadRequest, vec![]),
             Work::FetchAdd(..) => (Op::FetchAdd, vec![]),
             Work::CmpSwp(..) => (Op::CmpSwp, vec![]),
@@ -218,10 +242,20 @@ impl Sim {
                 packet.remote = remote(va + u64::from(next.piece.offset), next.piece.len);
             }
             Work::FetchAdd(va, add) => {
-                packet.atomic = Atomic { va, rkey: RKEY, swap_add: add, compare: 0 };
+                packet.atomic = Atomic {
+                    va,
+                    rkey: RKEY,
+                    swap_add: add,
+                    compare: 0,
+                };
             }
             Work::CmpSwp(va, compare, swap) => {
-                packet.atomic = Atomic { va, rkey: RKEY, swap_add: swap, compare };
+                packet.atomic = Atomic {
+                    va,
+                    rkey: RKEY,
+                    swap_add: swap,
+                    compare,
+                };
             }
             Work::AtomicWrite(va, _) => packet.remote = remote(va, 8),
             Work::Flush(va, n) => packet.remote = remote(va, n),
@@ -298,7 +332,10 @@ impl Sim {
         if std::env::var_os("RURDMA_TRACE").is_some() {
             println!("{}: {answer:?}", self.now);
         }
-        let rc = |op| Opcode { service: Service::Rc, op };
+        let rc = |op| Opcode {
+            service: Service::Rc,
+            op,
+        };
         match answer {
             Answer::Ack(ack) => {
                 let packet = Packet {
@@ -308,7 +345,12 @@ impl Sim {
                 };
                 self.transmit(&packet, &[], false);
             }
-            Answer::Read { remote, piece, psn, msn } => {
+            Answer::Read {
+                remote,
+                piece,
+                psn,
+                msn,
+            } => {
                 let packet = Packet {
                     syndrome: Syndrome::Ack.number(),
                     msn,
@@ -377,7 +419,12 @@ impl Sim {
         let mut steps = 0u64;
         while self.completed < self.work.len() && self.failed.is_none() {
             steps += 1;
-            assert!(steps < 2_000_000, "no end: {} of {} done", self.completed, self.work.len());
+            assert!(
+                steps < 2_000_000,
+                "no end: {} of {} done",
+                self.completed,
+                self.work.len()
+            );
             if self.rng.chance(100) {
                 self.receives = (self.receives + 2).min(8);
             }
@@ -389,7 +436,12 @@ impl Sim {
                 busy |= self.answer();
             }
             self.now += 1;
-            if !busy && self.wire.peek().is_none_or(|Reverse((t, ..))| *t > self.now) {
+            if !busy
+                && self
+                    .wire
+                    .peek()
+                    .is_none_or(|Reverse((t, ..))| *t > self.now)
+            {
                 self.now += 4;
             }
             while let Some(Reverse((t, ..))) = self.wire.peek() {
@@ -400,7 +452,9 @@ impl Sim {
                     break;
                 };
                 let (body, sum) = bytes.split_at(bytes.len() - 4);
-                let is: u32 = body.iter().fold(1, |s: u32, b| s.wrapping_mul(31).wrapping_add(u32::from(*b)));
+                let is: u32 = body.iter().fold(1, |s: u32, b| {
+                    s.wrapping_mul(31).wrapping_add(u32::from(*b))
+                });
                 if sum != is.to_le_bytes() {
                     continue;
                 }
@@ -488,7 +542,9 @@ fn some_work(rng: &mut Rng) -> Work {
 
 #[test]
 fn bad_networks() {
-    let one = std::env::var("RURDMA_SEED").ok().map(|s| s.parse::<u64>().unwrap());
+    let one = std::env::var("RURDMA_SEED")
+        .ok()
+        .map(|s| s.parse::<u64>().unwrap());
     let count = std::env::var("RURDMA_SEEDS").map_or(10_000, |s| s.parse::<u64>().unwrap());
     let seeds = match one {
         Some(s) => s..s + 1,
@@ -516,4 +572,3 @@ fn bad_networks() {
     println!("{total} seeds, {gave_up} ended with retries exceeded");
     assert!(gave_up * 1000 <= total.max(1000));
 }
-

@@ -4,8 +4,8 @@
 
 #![forbid(unsafe_code)]
 
-use crate::counters::Counters;
 use crate::ah::Ah;
+use crate::counters::Counters;
 use crate::kapi::net::netdev::NetDevice;
 use crate::kapi::random;
 use crate::kapi::rdma::attr::{DeviceAttr, Event, PortAttr, PortImmutable};

@@ -5,10 +5,10 @@
 use crate::bindings;
 
 pub(crate) use bindings::{
-    rurdma_create_ah_resp as CreateAhResp, rurdma_create_cq_resp as CreateCqResp, rurdma_create_qp_resp as CreateQpResp,
-    rurdma_create_srq_resp as CreateSrqResp, rurdma_modify_srq_req as ModifySrqReq,
-    rurdma_modify_srq_resp as ModifySrqResp, rurdma_uctx_req as UctxReq,
-    rurdma_uctx_resp as UctxResp,
+    rurdma_create_ah_resp as CreateAhResp, rurdma_create_cq_resp as CreateCqResp,
+    rurdma_create_qp_resp as CreateQpResp, rurdma_create_srq_resp as CreateSrqResp,
+    rurdma_modify_srq_req as ModifySrqReq, rurdma_modify_srq_resp as ModifySrqResp,
+    rurdma_uctx_req as UctxReq, rurdma_uctx_resp as UctxResp,
 };
 
 /// `RURDMA_ABI_VERSION`.

@@ -70,14 +70,8 @@ impl<T: Send + Sync + 'static> ObjTable<T> {
             flags,
         )?);
         // SAFETY: `xa` is initialised; `node` is valid and aligned to a pointer.
-        let err = unsafe {
-            bindings::rurdma_xa_insert(
-                self.xa.get(),
-                index as usize,
-                node.cast(),
-                gfp,
-            )
-        };
+        let err =
+            unsafe { bindings::rurdma_xa_insert(self.xa.get(), index as usize, node.cast(), gfp) };
         if err != 0 {
             // SAFETY: The xarray did not take the node, so it is ours again.
             drop(unsafe { KBox::from_raw(node) });

@@ -86,7 +86,11 @@ impl Qp {
             .and_then(u32::checked_next_power_of_two)
             .ok_or(ENOMEM)?;
         let sq = Ring::alloc(sq_units, WQE_UNIT as u32, user)?;
-        let head = if datagram { SEND_HDR + SEND_EXT } else { SEND_HDR };
+        let head = if datagram {
+            SEND_HDR + SEND_EXT
+        } else {
+            SEND_HDR
+        };
         // What fits anyway is granted.
         cap.max_inline = cap
             .max_inline

@@ -22,9 +22,7 @@ use kernel::prelude::*;
 use kernel::sync::atomic::ordering::{Acquire, Full, Relaxed};
 use kernel::sync::atomic::Atomic;
 use kernel::sync::{Arc, Mutex};
-use kernel::workqueue::{
-    impl_has_delayed_work, impl_has_work, DelayedWork, Work, WorkItem,
-};
+use kernel::workqueue::{impl_has_delayed_work, impl_has_work, DelayedWork, Work, WorkItem};
 
 mod create;
 mod flush;

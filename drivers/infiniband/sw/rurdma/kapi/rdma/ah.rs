@@ -22,7 +22,12 @@ pub(super) unsafe extern "C" fn create_ah<D: Driver>(
 ) -> c_int {
     from_result(|| {
         // SAFETY: By the caller's promise.
-        let (pd, av) = unsafe { (Object::<_, D::Pd>::get((*ah).pd)?, Av::read((*init).ah_attr)?) };
+        let (pd, av) = unsafe {
+            (
+                Object::<_, D::Pd>::get((*ah).pd)?,
+                Av::read((*init).ah_attr)?,
+            )
+        };
         let inner = D::create_ah(pd, av)?;
         // SAFETY: The object is being created.
         unsafe { Object::<_, D::Ah>::from_raw(ah).set(inner) };

@@ -433,7 +433,11 @@ impl<S: DerefMut<Target = [Slot]>> Requester<S> {
             }));
             number = number.wrapping_add(1);
         }
-        if self.packet != 0 && self.slot(self.at).is_some_and(|s| s.request.kind != Kind::Plain) {
+        if self.packet != 0
+            && self
+                .slot(self.at)
+                .is_some_and(|s| s.request.kind != Kind::Plain)
+        {
             reads += 1;
         }
         self.reads = reads;
@@ -558,9 +562,7 @@ impl<S: DerefMut<Target = [Slot]>> Requester<S> {
             // One before it is missing.
             return Err(self.missing());
         }
-        self.find(psn)
-            .map(|(_, slot)| slot)
-            .ok_or(Effect::None)
+        self.find(psn).map(|(_, slot)| slot).ok_or(Effect::None)
     }
 
     /// The answer with this number is where it belongs.

@@ -142,7 +142,13 @@ impl<S: DerefMut<Target = [Resource]>> Responses<S> {
     }
 
     /// A request was executed, or a read accepted: its answer follows when it is its turn.
-    pub fn push(&mut self, answer: Answer, psn: Psn, packets: u32, msn: u32) -> Result<(), TooMany> {
+    pub fn push(
+        &mut self,
+        answer: Answer,
+        psn: Psn,
+        packets: u32,
+        msn: u32,
+    ) -> Result<(), TooMany> {
         self.skip_sent();
         if self.next.wrapping_sub(self.unsent) >= self.depth {
             // Whoever goes on asking has the answers that are only being repeated.

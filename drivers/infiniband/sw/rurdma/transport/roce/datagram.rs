@@ -62,7 +62,13 @@ impl Tx {
             Ok(wqe) => wqe,
             Err(e) => {
                 let wr_id = SendWqe::wr_id(buf);
-                return Err(refuse(qp, wr_id, units as u8, e.wc_status(), e.vendor_err()));
+                return Err(refuse(
+                    qp,
+                    wr_id,
+                    units as u8,
+                    e.wc_status(),
+                    e.vendor_err(),
+                ));
             }
         };
         if wqe.op == SendOp::Nop {
@@ -207,7 +213,10 @@ pub(super) fn received(qp: &Arc<Qp>, d: &Datagram<'_>, r: &Received) {
     };
     if p.opcode.service != Service::Ud
         || p.datagram.qkey != qkey
-        || !matches!(qp.state(), QpState::Rtr | QpState::Rts | QpState::Sqd | QpState::Sqe)
+        || !matches!(
+            qp.state(),
+            QpState::Rtr | QpState::Rts | QpState::Sqd | QpState::Sqe
+        )
     {
         return;
     }
@@ -267,15 +276,16 @@ fn place(qp: &Qp, wr: &RecvWr, d: &Datagram<'_>, r: &Received) -> bool {
     for (to, from) in grh.iter_mut().rev().zip(d.ip.iter().rev()) {
         *to = *from;
     }
-    scatter_bytes(qp, pd, wr.sges(), &grh).is_ok() && scatter(
-        qp,
-        pd,
-        find,
-        GRH_LEN as u64,
-        &chunk,
-        r.payload_at,
-        r.payload_len,
-        None,
-    )
-    .is_ok()
+    scatter_bytes(qp, pd, wr.sges(), &grh).is_ok()
+        && scatter(
+            qp,
+            pd,
+            find,
+            GRH_LEN as u64,
+            &chunk,
+            r.payload_at,
+            r.payload_len,
+            None,
+        )
+        .is_ok()
 }

@@ -121,7 +121,11 @@ fn write(to: &mut [u8], parts: &[&[u8]]) {
 pub(super) fn read_ip(ip: &[u8]) -> Option<(IpAddr, IpAddr, IpFields)> {
     let bytes4 = |at: usize| ip.get(at..)?.first_chunk::<4>().copied();
     let bytes16 = |at: usize| ip.get(at..)?.first_chunk::<16>().copied();
-    let word = |at: usize| ip.get(at..)?.first_chunk::<2>().map(|b| u16::from_be_bytes(*b));
+    let word = |at: usize| {
+        ip.get(at..)?
+            .first_chunk::<2>()
+            .map(|b| u16::from_be_bytes(*b))
+    };
     match (ip.first()? >> 4, ip.len()) {
         (4, IPV4_LEN) => {
             let (src, dst) = (bytes4(12)?, bytes4(16)?);

@@ -91,7 +91,10 @@ fn connected(qp: &Arc<Qp>, d: &Datagram<'_>, r: &Received) {
         let mut connected = roce.connected.lock();
         let c = &mut *connected;
         if r.packet.opcode.is_request() {
-            if !matches!(state, QpState::Rtr | QpState::Rts | QpState::Sqd | QpState::Sqe) {
+            if !matches!(
+                state,
+                QpState::Rtr | QpState::Rts | QpState::Sqd | QpState::Sqe
+            ) {
                 return;
             }
             request(qp, c, d, r);
@@ -151,7 +154,14 @@ fn denied(qp: &Qp, _why: Denied) -> Refusal {
 }
 
 /// The peer's access to memory of ours.
-fn remote(qp: &Qp, right: u32, m: &Remote, at: u32, len: usize, need: Access) -> Result<Span, Refusal> {
+fn remote(
+    qp: &Qp,
+    right: u32,
+    m: &Remote,
+    at: u32,
+    len: usize,
+    need: Access,
+) -> Result<Span, Refusal> {
     if qp.access() & right == 0 {
         return Err(denied(qp, Denied::Rights));
     }
@@ -230,13 +240,27 @@ fn execute(
             if place.begins() && m.length > 0 {
                 // All of it, before the first byte.
                 let all = m.length as usize;
-                drop(remote(qp, access::REMOTE_WRITE, &m, 0, all, Access::RemoteWrite)?);
+                drop(remote(
+                    qp,
+                    access::REMOTE_WRITE,
+                    &m,
+                    0,
+                    all,
+                    Access::RemoteWrite,
+                )?);
             }
             if imm {
                 take_recv(qp, c)?;
             }
             if len > 0 {
-                let span = remote(qp, access::REMOTE_WRITE, &m, offset, len, Access::RemoteWrite)?;
+                let span = remote(
+                    qp,
+                    access::REMOTE_WRITE,
+                    &m,
+                    offset,
+                    len,
+                    Access::RemoteWrite,
+                )?;
                 span.place(0, &d.chunk(), from, len, None)
                     .map_err(|_| denied(qp, Denied::Bounds))?;
             }
@@ -252,7 +276,14 @@ fn execute(
         Step::Read(m) => {
             if m.length > 0 {
                 let all = m.length as usize;
-                drop(remote(qp, access::REMOTE_READ, &m, 0, all, Access::RemoteRead)?);
+                drop(remote(
+                    qp,
+                    access::REMOTE_READ,
+                    &m,
+                    0,
+                    all,
+                    Access::RemoteRead,
+                )?);
             }
             Ok(0)
         }

@@ -131,12 +131,7 @@ impl Tx {
     }
 
     /// The next packet of a connected QP: answers and requests take turns.
-    fn next_packet(
-        &mut self,
-        qp: &Arc<Qp>,
-        path: &Path,
-        state: QpState,
-    ) -> Result<TxPacket, Stop> {
+    fn next_packet(&mut self, qp: &Arc<Qp>, path: &Path, state: QpState) -> Result<TxPacket, Stop> {
         let Some(roce) = qp.roce() else {
             return Err(Stop::Idle);
         };
@@ -177,7 +172,13 @@ impl Tx {
         };
         let wqe = c.work(number, &qp.limits).ok_or(Stop::Failed)?;
         let piece = next.piece;
-        let at_end = |extra| if piece.place.ends() { extra } else { Extra::None };
+        let at_end = |extra| {
+            if piece.place.ends() {
+                extra
+            } else {
+                Extra::None
+            }
+        };
         let whole = |r: crate::proto::wqe::send::Remote, length| Remote {
             va: r.addr,
             rkey: r.rkey,
@@ -438,12 +439,7 @@ pub(super) fn invalidate(qp: &Qp, key: u32) -> Result<(), Denied> {
 }
 
 /// The next packet of an answer. In ERROR only the refusal that led there.
-fn answer(
-    qp: &Arc<Qp>,
-    c: &mut Connected,
-    path: &Path,
-    state: QpState,
-) -> Result<TxPacket, Stop> {
+fn answer(qp: &Arc<Qp>, c: &mut Connected, path: &Path, state: QpState) -> Result<TxPacket, Stop> {
     let mtu = c.responder.mtu();
     let next = c.responder.responses.peek(mtu).ok_or(Stop::Idle)?;
     let refusal = matches!(&next, Answer::Ack(ack) if ack.syndrome != Syndrome::Ack);

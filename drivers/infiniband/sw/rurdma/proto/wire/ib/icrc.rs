@@ -72,8 +72,26 @@ pub fn begin<C: Crc32>(
             let [frag0, frag1] = frag.to_be_bytes();
             // Ones: type of service, time to live, checksum.
             let mut hdr = [
-                0x45, 0xff, total[0], total[1], id0, id1, frag0, frag1, 0xff, PROTOCOL_UDP, 0xff, 0xff,
-                0, 0, 0, 0, 0, 0, 0, 0,
+                0x45,
+                0xff,
+                total[0],
+                total[1],
+                id0,
+                id1,
+                frag0,
+                frag1,
+                0xff,
+                PROTOCOL_UDP,
+                0xff,
+                0xff,
+                0,
+                0,
+                0,
+                0,
+                0,
+                0,
+                0,
+                0,
             ];
             fill(&mut hdr, 12, src);
             fill(&mut hdr, 16, dst);
@@ -130,7 +148,10 @@ impl Crc32 for Bitwise {
 }
 
 #[cfg(any(test, CONFIG_KUNIT = "y"))]
-#[cfg_attr(CONFIG_KUNIT = "y", ::kernel::macros::kunit_tests(rurdma_proto_ib_icrc))]
+#[cfg_attr(
+    CONFIG_KUNIT = "y",
+    ::kernel::macros::kunit_tests(rurdma_proto_ib_icrc)
+)]
 mod tests {
     use super::*;
 

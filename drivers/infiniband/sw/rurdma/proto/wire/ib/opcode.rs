@@ -158,10 +158,7 @@ impl Service {
         match self {
             Service::Rc => true,
             // SEND and WRITE, and nothing that has an answer.
-            Service::Uc => matches!(
-                op,
-                Op::Send(_, Extra::None | Extra::Imm) | Op::Write(_, _)
-            ),
+            Service::Uc => matches!(op, Op::Send(_, Extra::None | Extra::Imm) | Op::Write(_, _)),
             // Messages are one packet.
             Service::Ud => matches!(op, Op::Send(Place::Only, Extra::None | Extra::Imm)),
         }
@@ -196,7 +193,10 @@ impl Opcode {
 }
 
 #[cfg(any(test, CONFIG_KUNIT = "y"))]
-#[cfg_attr(CONFIG_KUNIT = "y", ::kernel::macros::kunit_tests(rurdma_proto_ib_opcode))]
+#[cfg_attr(
+    CONFIG_KUNIT = "y",
+    ::kernel::macros::kunit_tests(rurdma_proto_ib_opcode)
+)]
 mod tests {
     use super::*;
 

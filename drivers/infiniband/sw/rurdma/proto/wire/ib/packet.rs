@@ -117,9 +117,7 @@ pub const fn header_len(opcode: Opcode) -> usize {
     };
     let extended = match opcode.op {
         Op::Send(_, extra) => extra_len(extra),
-        Op::Write(place, extra) => {
-            (if place.begins() { RETH_LEN } else { 0 }) + extra_len(extra)
-        }
+        Op::Write(place, extra) => (if place.begins() { RETH_LEN } else { 0 }) + extra_len(extra),
         Op::ReadRequest | Op::AtomicWrite => RETH_LEN,
         Op::ReadResponse(place) => {
             if place.begins() || place.ends() {

@@ -73,9 +73,9 @@ impl Syndrome {
 /// Microseconds of an RNR timer code (section 9.7.5.2.8, table 45).
 pub const fn rnr_timer_us(code: u8) -> u32 {
     const TABLE: [u32; 32] = [
-        655_360, 10, 20, 30, 40, 60, 80, 120, 160, 240, 320, 480, 640, 960, 1280, 1920, 2560, 3840, 5120,
-        7680, 10_240, 15_360, 20_480, 30_720, 40_960, 61_440, 81_920, 122_880, 163_840, 245_760, 327_680,
-        491_520,
+        655_360, 10, 20, 30, 40, 60, 80, 120, 160, 240, 320, 480, 640, 960, 1280, 1920, 2560, 3840,
+        5120, 7680, 10_240, 15_360, 20_480, 30_720, 40_960, 61_440, 81_920, 122_880, 163_840,
+        245_760, 327_680, 491_520,
     ];
     TABLE[(code & VALUE) as usize]
 }
@@ -89,7 +89,10 @@ pub const fn ack_timeout_ns(code: u8) -> Option<u64> {
 }
 
 #[cfg(any(test, CONFIG_KUNIT = "y"))]
-#[cfg_attr(CONFIG_KUNIT = "y", ::kernel::macros::kunit_tests(rurdma_proto_ib_syndrome))]
+#[cfg_attr(
+    CONFIG_KUNIT = "y",
+    ::kernel::macros::kunit_tests(rurdma_proto_ib_syndrome)
+)]
 mod tests {
     use super::*;
 
