@@ -191,17 +191,21 @@ def test_dead_peer(pair):
 def test_namespace_is_deleted_under_traffic(module):
     """The namespace goes, and its socket with it; another one has the port."""
     for _ in range(2):
-        p = Pair(kind="rurdma_roce")
-        with p:
-            a, b = p.a, p.b
-            wait_until(lambda: gid_index(a, a.ip) is not None and gid_index(b, b.ip) is not None)
-            server = f"ib_write_bw -F -D 60 -x {gid_index(a, a.ip)} -d {a.dev}"
-            client = f"ib_write_bw -F -D 60 -x {gid_index(b, b.ip)} -d {b.dev} {a.ip}"
-            with a.start(f"exec {server}"):
-                wait_until(lambda: a.run("ss -tlnH").out.strip())
-                with b.start(f"exec {client}"):
-                    wait_until(lambda: b.resources("qp"))
-                    run(f"ip netns del {b.name}", timeout=30)
+        delete_under_traffic()
+
+
+def delete_under_traffic():
+    """A namespace of its own."""
+    with Pair(kind="rurdma_roce") as p:
+        a, b = p.a, p.b
+        wait_until(lambda: gid_index(a, a.ip) is not None and gid_index(b, b.ip) is not None)
+        server = f"ib_write_bw -F -D 60 -x {gid_index(a, a.ip)} -d {a.dev}"
+        client = f"ib_write_bw -F -D 60 -x {gid_index(b, b.ip)} -d {b.dev} {a.ip}"
+        with a.start(f"exec {server}"):
+            wait_until(lambda: a.run("ss -tlnH").out.strip())
+            with b.start(f"exec {client}"):
+                wait_until(lambda: b.resources("qp"))
+                run(f"ip netns del {b.name}", timeout=30)
 
 
 def test_module_unloads_with_roce_links_up(module):

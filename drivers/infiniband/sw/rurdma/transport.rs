@@ -4,7 +4,8 @@
 
 use crate::device::Device;
 use crate::kapi::rdma::attr::{PortImmutable, Protocol};
-use crate::kapi::rdma::qp::{QpAttr, QpKind, QpQuery, QpState};
+use crate::kapi::rdma::qp::{QpKind, QpState};
+use crate::kapi::rdma::qp_attr::{QpAttr, QpQuery};
 use crate::qp::Qp;
 use kernel::prelude::*;
 use kernel::sync::Arc;

@@ -3,7 +3,8 @@
 //! States of a queue pair (`ibv_modify_qp(3)`; RFC 5040 section 6 and the RNIC verbs for iWARP).
 
 use super::{Attrs, Qp};
-use crate::kapi::rdma::qp::{PathQuery, QpAttr, QpQuery, QpState};
+use crate::kapi::rdma::qp::QpState;
+use crate::kapi::rdma::qp_attr::{PathQuery, QpAttr, QpQuery};
 use crate::proto::ring::queue::Producer;
 use kernel::prelude::*;
 use kernel::sync::atomic::ordering::{Full, Relaxed};

@@ -21,6 +21,7 @@ pub(crate) mod object;
 pub(crate) mod ops;
 pub(crate) mod pd;
 pub(crate) mod qp;
+pub(crate) mod qp_attr;
 pub(crate) mod ring;
 pub(crate) mod srq;
 pub(crate) mod stats;

@@ -6,20 +6,20 @@
 
 use crate::proto::wire::ib::opcode::Place;
 
-/// A path MTU: payload bytes of a full packet.
+/// A path MTU: payload bytes of a full packet, as their power of two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mtu(u16);
+pub struct Mtu(u8);
 
 impl Mtu {
     /// The smallest.
-    pub const MIN: Mtu = Mtu(256);
+    pub const MIN: Mtu = Mtu(8);
     /// The largest.
-    pub const MAX: Mtu = Mtu(4096);
+    pub const MAX: Mtu = Mtu(12);
 
     /// The value of an `enum ib_mtu`: 1 to 5.
     pub const fn from_enum(v: u8) -> Option<Self> {
         match v {
-            1..=5 => Some(Mtu(128 << v)),
+            1..=5 => Some(Mtu(v + 7)),
             _ => None,
         }
     }
@@ -30,24 +30,24 @@ impl Mtu {
         while v > 1 && (128u32 << v) > bytes {
             v -= 1;
         }
-        Mtu(128 << v)
+        Mtu(v + 7)
     }
 
     /// Its `enum ib_mtu`.
     pub const fn to_enum(self) -> u8 {
-        (self.0.trailing_zeros() - 7) as u8
+        self.0 - 7
     }
 
     /// Bytes.
     pub const fn bytes(self) -> u32 {
-        self.0 as u32
+        1u32.wrapping_shl(self.0 as u32)
     }
 
     /// Packets of a message of `length` bytes: at least one.
     pub const fn packets(self, length: u32) -> u32 {
         match length {
             0 => 1,
-            n => n.div_ceil(self.bytes()),
+            n => (n - 1).wrapping_shr(self.0 as u32) + 1,
         }
     }
 
@@ -87,7 +87,7 @@ mod tests {
         }
         assert_eq!(Mtu::from_enum(0), None);
         assert_eq!(Mtu::from_enum(6), None);
-        assert_eq!(Mtu::fitting(1420), Mtu(1024));
+        assert_eq!(Mtu::fitting(1420).bytes(), 1024);
         assert_eq!(Mtu::fitting(65_000), Mtu::MAX);
         assert_eq!(Mtu::fitting(4096), Mtu::MAX);
         assert_eq!(Mtu::fitting(10), Mtu::MIN);

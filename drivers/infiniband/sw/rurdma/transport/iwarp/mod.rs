@@ -7,7 +7,8 @@
 use super::{NewQp, Transport, TransportQp};
 use crate::device::Device;
 use crate::kapi::rdma::attr::{PortImmutable, Protocol};
-use crate::kapi::rdma::qp::{mtu_to_enum, QpAttr, QpKind, QpState};
+use crate::kapi::rdma::qp::{mtu_to_enum, QpKind, QpState};
+use crate::kapi::rdma::qp_attr::QpAttr;
 use crate::proto::wqe::send::{OPS_IWARP, OPS_KERNEL};
 use crate::qp::Qp;
 use kernel::prelude::*;

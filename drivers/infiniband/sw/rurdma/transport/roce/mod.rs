@@ -10,7 +10,8 @@
 use super::{NewQp, Transport, TransportQp};
 use crate::device::Device;
 use crate::kapi::rdma::attr::{PortImmutable, Protocol};
-use crate::kapi::rdma::qp::{QpAttr, QpKind, QpQuery, QpState};
+use crate::kapi::rdma::qp::{QpKind, QpState};
+use crate::kapi::rdma::qp_attr::{QpAttr, QpQuery};
 use crate::proto::ib::cut::Mtu;
 use crate::proto::wire::ib::QPN_GSI;
 use crate::proto::wqe::send::{OPS_KERNEL, OPS_ROCE};

@@ -5,7 +5,8 @@
 use super::connected::Connected;
 use super::send::Tx;
 use crate::kapi::rdma::av::Av;
-use crate::kapi::rdma::qp::{PathQuery, QpAttr, QpKind, QpQuery, QpState};
+use crate::kapi::rdma::qp::{QpKind, QpState};
+use crate::kapi::rdma::qp_attr::{PathQuery, QpAttr, QpQuery};
 use crate::kapi::sync::{new_spinlock_irq, Owner, SpinLockIrq, Turn};
 use crate::proto::ib::cut::Mtu;
 use crate::proto::ib::requester::Limits;
