@@ -139,6 +139,19 @@ def test_udaddy(pair):
     ends(pair, f"udaddy -b {pair.a.ip}", f"udaddy -s {pair.a.ip}")
 
 
+@pytest.mark.parametrize("group", ["239.7.7.7", "ff15::7777"])
+def test_multicast(pair, group):
+    """A group of rdma_cm: the netdev joins, all members receive. Membership ends with the program."""
+    family = "ip6" if ":" in group else "ip"
+    a, b = pair.a, pair.b
+    with a.start(f"exec mckey -m {group} -b {getattr(a, family)} -C 10") as receiver:
+        wait_until(lambda: "joined" in receiver.out or not receiver.running())
+        assert group in a.run(f"ip maddr show dev {a.netdev}").out
+        b.run(f"mckey -m {group} -b {getattr(b, family)} -s -C 10")
+        receiver.wait()
+    wait_until(lambda: group not in a.run(f"ip maddr show dev {a.netdev}").out)
+
+
 @pytest.mark.parametrize("server", ["rxe", "rurdma"])
 @pytest.mark.parametrize("program", ["ibv_rc_pingpong -c", "ibv_uc_pingpong -c", "ibv_ud_pingpong"])
 def test_rxe_understands(module, server, program):

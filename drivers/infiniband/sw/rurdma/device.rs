@@ -14,6 +14,7 @@ use crate::kapi::rdma::link::LinkOps;
 use crate::kapi::rdma::memory::Memory;
 use crate::kapi::table::ObjTable;
 use crate::kapi::task::WorkQueue;
+use crate::mcast::Groups;
 use crate::mr::Mr;
 use crate::proto::wqe::abi;
 use crate::qp::Qp;
@@ -114,6 +115,9 @@ pub(crate) struct Device {
     /// Address handles by number.
     #[pin]
     pub(crate) ahs: ObjTable<Ah>,
+    /// Multicast groups of UD QPs.
+    #[pin]
+    pub(crate) groups: Groups,
     /// All of the kernel's memory, for kernel users.
     pub(crate) kernel_memory: Arc<Memory>,
     /// What happened.
@@ -138,6 +142,7 @@ impl Device {
         let mac = mac_of(netdev, stand_in);
         let wq = registry::workqueue()?;
         let kernel_memory = Memory::kernel()?;
+        let groups = Groups::new()?;
         let dev = Arc::pin_init(
             try_pin_init!(Self {
                 handle,
@@ -149,6 +154,7 @@ impl Device {
                 qps <- ObjTable::new(),
                 mrs <- ObjTable::new(),
                 ahs <- ObjTable::new(),
+                groups <- groups,
                 kernel_memory,
                 counters: Counters::new(),
                 limits: Limits {
@@ -207,6 +213,7 @@ impl Device {
             max_pd: MAX_PD,
             max_rd_atom: self.transport.max_rd_atom(),
             max_ah: self.transport.max_ah(),
+            max_mcast: self.transport.max_mcast(),
             max_srq: MAX_SRQ,
             max_srq_wr: MAX_QP_WR,
             max_srq_sge: abi::MAX_SGE as u32,

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
+#include <linux/igmp.h>
+#include <linux/inetdevice.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
+#include <linux/rtnetlink.h>
 #include <linux/udp.h>
+#include <net/addrconf.h>
 #include <net/ip.h>
 #include <net/ip6_checksum.h>
 #include <net/ip6_route.h>
@@ -27,12 +31,26 @@ int rurdma_read_av(const struct rdma_ah_attr *attr, struct rurdma_av *av)
 	av->flow_label = grh->flow_label;
 	av->traffic_class = grh->traffic_class;
 	av->hop_limit = grh->hop_limit;
+	av->sgid_index = grh->sgid_index;
+	av->sl = rdma_ah_get_sl(attr);
 	av->udp_encap = sgid->gid_type == IB_GID_TYPE_ROCE_UDP_ENCAP;
 	rcu_read_lock();
 	ndev = rdma_read_gid_attr_ndev_rcu(sgid);
 	av->ifindex = IS_ERR(ndev) ? 0 : ndev->ifindex;
 	rcu_read_unlock();
 	return av->ifindex ? 0 : -ENODEV;
+}
+
+void rurdma_write_av(const struct rurdma_av *av, struct rdma_ah_attr *attr)
+{
+	union ib_gid dgid;
+
+	memcpy(dgid.raw, av->dgid, sizeof(dgid.raw));
+	attr->type = RDMA_AH_ATTR_TYPE_ROCE;
+	rdma_ah_set_grh(attr, &dgid, av->flow_label, av->sgid_index, av->hop_limit,
+			av->traffic_class);
+	rdma_ah_set_sl(attr, av->sl);
+	rdma_ah_set_port_num(attr, 1);
 }
 
 u32 rurdma_core_port_roce(void)
@@ -94,6 +112,7 @@ bool rurdma_udp_parse(struct sk_buff *skb, struct rurdma_datagram *d)
 	d->len = skb->len;
 	d->src_port = ntohs(udp->source);
 	d->dst_port = ntohs(udp->dest);
+	d->ifindex = skb->skb_iif;
 	return d->ip_len == (d->v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
 }
 
@@ -146,26 +165,82 @@ void rurdma_dst_put(struct dst_entry *dst)
 	dst_release(dst);
 }
 
-int rurdma_send4(struct net *net, struct sk_buff *skb, struct dst_entry *dst)
+int rurdma_send4(struct net *net, struct sk_buff *skb, struct dst_entry *dst, u8 priority)
 {
 	const struct iphdr *ip = (const struct iphdr *)skb->data;
 
 	skb_reset_network_header(skb);
 	skb_set_transport_header(skb, sizeof(*ip));
 	skb->protocol = htons(ETH_P_IP);
+	skb->priority = priority;
 	skb_dst_set(skb, dst_clone(dst));
 	udp_set_csum(false, skb, ip->saddr, ip->daddr, skb->len - sizeof(*ip));
 	return ip_local_out(net, NULL, skb);
 }
 
-int rurdma_send6(struct net *net, struct sk_buff *skb, struct dst_entry *dst)
+int rurdma_send6(struct net *net, struct sk_buff *skb, struct dst_entry *dst, u8 priority)
 {
 	const struct ipv6hdr *ip = (const struct ipv6hdr *)skb->data;
 
 	skb_reset_network_header(skb);
 	skb_set_transport_header(skb, sizeof(*ip));
 	skb->protocol = htons(ETH_P_IPV6);
+	skb->priority = priority;
 	skb_dst_set(skb, dst_clone(dst));
 	udp6_set_csum(false, skb, &ip->saddr, &ip->daddr, skb->len - sizeof(*ip));
 	return ip6_local_out(net, NULL, skb);
+}
+
+static const struct in6_addr *addr6_of(const u8 *gid)
+{
+	return (const struct in6_addr *)gid;
+}
+
+bool rurdma_mc_is_group(const u8 *gid)
+{
+	const struct in6_addr *addr = addr6_of(gid);
+
+	return ipv6_addr_v4mapped(addr) ? ipv4_is_multicast(addr->s6_addr32[3]) :
+					  ipv6_addr_is_multicast(addr);
+}
+
+/* In a namespace where the device is not (any more) it has joined nothing. */
+int rurdma_mc_join(struct net_device *dev, const struct net *net, const u8 *gid)
+{
+	const struct in6_addr *addr = addr6_of(gid);
+	struct in_device *in_dev;
+	int err = 0;
+
+	rtnl_lock();
+	if (!net_eq(dev_net(dev), net)) {
+		err = -ENODEV;
+	} else if (!ipv6_addr_v4mapped(addr)) {
+		err = __in6_dev_get(dev) ? ipv6_dev_mc_inc(dev, addr) : -ENODEV;
+	} else {
+		in_dev = __in_dev_get_rtnl(dev);
+		if (in_dev)
+			ip_mc_inc_group(in_dev, addr->s6_addr32[3]);
+		else
+			err = -ENODEV;
+	}
+	rtnl_unlock();
+	return err;
+}
+
+void rurdma_mc_leave(struct net_device *dev, const struct net *net, const u8 *gid)
+{
+	const struct in6_addr *addr = addr6_of(gid);
+	struct in_device *in_dev;
+
+	rtnl_lock();
+	if (!net_eq(dev_net(dev), net)) {
+		/* gone with its in_device */
+	} else if (!ipv6_addr_v4mapped(addr)) {
+		ipv6_dev_mc_dec(dev, addr);
+	} else {
+		in_dev = __in_dev_get_rtnl(dev);
+		if (in_dev)
+			ip_mc_dec_group(in_dev, addr->s6_addr32[3]);
+	}
+	rtnl_unlock();
 }

@@ -17,6 +17,8 @@ struct rurdma_av {
 	u32 flow_label;
 	u8 traffic_class;
 	u8 hop_limit;
+	u8 sl;
+	u8 sgid_index;
 	bool udp_encap;
 };
 
@@ -28,11 +30,17 @@ struct rurdma_datagram {
 	u32 ip_len;
 	u16 src_port;
 	u16 dst_port;
+	int ifindex;		/* where it came in */
 	bool v6;
 };
 
+bool rurdma_mc_is_group(const u8 *gid);
+int rurdma_mc_join(struct net_device *dev, const struct net *net, const u8 *gid);
+void rurdma_mc_leave(struct net_device *dev, const struct net *net, const u8 *gid);
+
 u32 rurdma_core_port_roce(void);
 int rurdma_read_av(const struct rdma_ah_attr *attr, struct rurdma_av *av);
+void rurdma_write_av(const struct rurdma_av *av, struct rdma_ah_attr *attr);
 bool rurdma_is_own_gid(struct ib_device *dev, const u8 *gid);
 bool rurdma_modify_is_ok(enum ib_qp_state cur, enum ib_qp_state next, enum ib_qp_type type,
 			 int mask);
@@ -46,7 +54,7 @@ struct dst_entry *rurdma_route4(struct net *net, int ifindex, const u8 *src, con
 struct dst_entry *rurdma_route6(struct net *net, int ifindex, const u8 *src, const u8 *dst,
 				u32 flowinfo);
 void rurdma_dst_put(struct dst_entry *dst);
-int rurdma_send4(struct net *net, struct sk_buff *skb, struct dst_entry *dst);
-int rurdma_send6(struct net *net, struct sk_buff *skb, struct dst_entry *dst);
+int rurdma_send4(struct net *net, struct sk_buff *skb, struct dst_entry *dst, u8 priority);
+int rurdma_send6(struct net *net, struct sk_buff *skb, struct dst_entry *dst, u8 priority);
 
 #endif

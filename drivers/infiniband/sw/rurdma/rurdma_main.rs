@@ -17,6 +17,7 @@ mod cq;
 mod device;
 mod kapi;
 mod link;
+mod mcast;
 mod mr;
 mod pd;
 mod proto;

@@ -54,6 +54,10 @@ pub(crate) trait Transport: Sync {
     fn max_ah(&self) -> u32 {
         0
     }
+    /// Memberships in multicast groups of a device.
+    fn max_mcast(&self) -> u32 {
+        0
+    }
     /// Whether there are QPs of this type.
     fn supports(&self, kind: QpKind) -> bool;
 

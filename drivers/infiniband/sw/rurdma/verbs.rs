@@ -165,6 +165,14 @@ impl Driver for Rurdma {
         qp.post_recv(wrs)
     }
 
+    fn attach_mcast(qp: &Arc<Qp>, gid: [u8; 16]) -> Result {
+        qp.dev.groups.attach(&qp.dev.netdev, gid, qp.number)
+    }
+
+    fn detach_mcast(qp: &Arc<Qp>, gid: [u8; 16]) -> Result {
+        qp.dev.groups.detach(&qp.dev.netdev, gid, qp.number)
+    }
+
     fn kick_qp(qp: &Arc<Qp>) -> Result {
         qp.kick();
         Ok(())

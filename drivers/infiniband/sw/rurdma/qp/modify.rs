@@ -130,6 +130,7 @@ impl Qp {
             sig_all: self.sig_all,
             path_mtu: self.dev.transport.path_mtu(self.dev.netdev.mtu()),
             path: PathQuery::default(),
+            av: None,
         };
         self.dev.transport.query(self, &mut query);
         query

@@ -4,6 +4,7 @@
 
 pub(crate) mod addr;
 pub(crate) mod errno;
+pub(crate) mod group;
 pub(crate) mod listen;
 pub(crate) mod netdev;
 pub(crate) mod notifier;

@@ -28,6 +28,8 @@ pub(crate) struct Datagram<'a> {
     pub(crate) src_port: u16,
     /// Port of the receiver.
     pub(crate) dst_port: u16,
+    /// Index of the netdev that it came in by.
+    pub(crate) ifindex: i32,
     /// What is behind the UDP header.
     pub(crate) payload: &'a [u8],
     skb: *const bindings::sk_buff,
@@ -151,6 +153,7 @@ unsafe extern "C" fn data_ready<D: Datagrams>(sk: *mut bindings::sock) {
                     ip: slice::from_raw_parts(raw.ip, raw.ip_len as usize),
                     src_port: raw.src_port,
                     dst_port: raw.dst_port,
+                    ifindex: raw.ifindex,
                     payload: slice::from_raw_parts(raw.payload, raw.len as usize),
                     skb,
                 };
@@ -193,16 +196,16 @@ impl TxPacket {
         unsafe { slice::from_raw_parts_mut(self.data.as_ptr(), self.len) }
     }
 
-    /// Sends it. Any context without a lock that the network stack might take; softirq too.
-    pub(crate) fn send(self, net: &NetNs, route: &Route) {
+    /// Sends it with this `skb->priority`. Any context without a lock that the network stack might take; softirq too.
+    pub(crate) fn send(self, net: &NetNs, route: &Route, priority: u8) {
         let skb = self.skb.as_ptr();
         core::mem::forget(self);
         // SAFETY: The skb is ours to give away, and begins with a header of the route's family.
         unsafe {
             if route.v6 {
-                bindings::rurdma_send6(net.as_ptr(), skb, route.dst.as_ptr());
+                bindings::rurdma_send6(net.as_ptr(), skb, route.dst.as_ptr(), priority);
             } else {
-                bindings::rurdma_send4(net.as_ptr(), skb, route.dst.as_ptr());
+                bindings::rurdma_send4(net.as_ptr(), skb, route.dst.as_ptr(), priority);
             }
         }
     }

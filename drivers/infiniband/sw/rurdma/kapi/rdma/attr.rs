@@ -30,6 +30,8 @@ pub(crate) struct DeviceAttr {
     pub(crate) max_rd_atom: u32,
     /// Address handles of a device.
     pub(crate) max_ah: u32,
+    /// Memberships of QPs in multicast groups: of the device, and of a group.
+    pub(crate) max_mcast: u32,
     /// SRQs of a device.
     pub(crate) max_srq: u32,
     /// Work requests of an SRQ.

@@ -22,6 +22,10 @@ pub(crate) struct Av {
     pub(crate) hop_limit: u8,
     /// Flow label, in 20 bits.
     pub(crate) flow_label: u32,
+    /// Service level: the priority of its packets.
+    pub(crate) sl: u8,
+    /// Where our own address stands in the GID table.
+    sgid_index: u8,
 }
 
 /// The IP address that a GID of RoCEv2 stands for.
@@ -50,6 +54,8 @@ impl Av {
         traffic_class: 0,
         hop_limit: 0,
         flow_label: 0,
+        sl: 0,
+        sgid_index: 0,
     };
 
     /// Reads what the core has resolved. EINVAL if it is not one of RoCEv2.
@@ -72,6 +78,25 @@ impl Av {
             traffic_class: raw.traffic_class,
             hop_limit: raw.hop_limit,
             flow_label: raw.flow_label,
+            sl: raw.sl,
+            sgid_index: raw.sgid_index,
         })
+    }
+
+    /// Tells the core.
+    pub(super) fn write(&self, attr: &mut bindings::rdma_ah_attr) {
+        let raw = bindings::rurdma_av {
+            sgid: gid_of_ip(&self.src),
+            dgid: gid_of_ip(&self.dst),
+            ifindex: self.ifindex,
+            flow_label: self.flow_label,
+            traffic_class: self.traffic_class,
+            hop_limit: self.hop_limit,
+            sl: self.sl,
+            sgid_index: self.sgid_index,
+            udp_encap: true,
+        };
+        // SAFETY: Plain data.
+        unsafe { bindings::rurdma_write_av(&raw, attr) };
     }
 }

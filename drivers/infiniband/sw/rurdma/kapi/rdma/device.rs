@@ -209,6 +209,9 @@ pub(super) unsafe extern "C" fn query_device<D: Driver>(
         out.max_qp_init_rd_atom = count(a.max_rd_atom);
         out.max_res_rd_atom = count(a.max_rd_atom.saturating_mul(a.max_qp).min(i32::MAX as u32));
         out.max_ah = count(a.max_ah);
+        out.max_mcast_grp = count(a.max_mcast);
+        out.max_mcast_qp_attach = count(a.max_mcast);
+        out.max_total_mcast_qp_attach = count(a.max_mcast);
         out.max_srq = count(a.max_srq);
         out.max_srq_wr = count(a.max_srq_wr);
         out.max_srq_sge = count(a.max_srq_sge);

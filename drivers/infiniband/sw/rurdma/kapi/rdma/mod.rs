@@ -14,6 +14,7 @@ pub(crate) mod device;
 pub(crate) mod iwcm;
 pub(crate) mod kick;
 pub(crate) mod link;
+mod mcast;
 pub(crate) mod memory;
 pub(crate) mod mmap;
 pub(crate) mod mr;

@@ -17,7 +17,7 @@ use crate::kapi::rdma::srq::{SrqAttr, SrqHandle};
 use crate::kapi::rdma::stats::{self, COUNTERS};
 use crate::kapi::rdma::ucontext::Context;
 use crate::kapi::rdma::udata::Udata;
-use crate::kapi::rdma::{ah, cq, mmap, pd, qp, srq, ucontext};
+use crate::kapi::rdma::{ah, cq, mcast, mmap, pd, qp, srq, ucontext};
 use core::mem::size_of;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -119,6 +119,10 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
     fn query_qp(qp: &Self::Qp) -> QpQuery;
     /// `ibv_destroy_qp(3)`.
     fn destroy_qp(qp: &Arc<Self::Qp>);
+    /// `ibv_attach_mcast(3)`.
+    fn attach_mcast(qp: &Arc<Self::Qp>, gid: [u8; 16]) -> Result;
+    /// `ibv_detach_mcast(3)`.
+    fn detach_mcast(qp: &Arc<Self::Qp>, gid: [u8; 16]) -> Result;
     /// `ib_post_send()`: a kernel user's; any context. EINVAL and ENOMEM as `ibv_post_send(3)`.
     fn post_send(qp: &Arc<Self::Qp>, wrs: &mut SendWrs<'_>) -> Result;
     /// `ib_post_recv()`: a kernel user's; any context.
@@ -233,6 +237,8 @@ pub(super) fn device_ops<D: Driver>(protocol: Protocol) -> bindings::ib_device_o
             ops.create_ah = Some(ah::create_ah::<D>);
             ops.create_user_ah = Some(ah::create_user_ah::<D>);
             ops.destroy_ah = Some(ah::destroy_ah::<D>);
+            ops.attach_mcast = Some(mcast::attach_mcast::<D>);
+            ops.detach_mcast = Some(mcast::detach_mcast::<D>);
             ops.size_ib_ah = size_of::<Object<bindings::ib_ah, D::Ah>>();
         }
     }

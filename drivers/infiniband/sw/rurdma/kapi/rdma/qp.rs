@@ -559,6 +559,9 @@ pub(super) unsafe extern "C" fn query_qp<D: Driver>(
         attr.qp_state = q.state as u32;
         attr.cur_qp_state = q.state as u32;
         attr.path_mtu = u32::from(q.path_mtu);
+        if let Some(av) = q.av {
+            av.write(&mut attr.ah_attr);
+        }
         attr.rq_psn = q.path.rq_psn;
         attr.sq_psn = q.path.sq_psn;
         attr.dest_qp_num = q.path.dest_qpn;

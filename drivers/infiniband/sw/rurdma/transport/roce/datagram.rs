@@ -194,7 +194,7 @@ fn transmit(qp: &Arc<Qp>, net: &NetNs, wqe: &SendWqe<'_>) -> Result<(), Unsent> 
         av.flow_label,
     )
     .ok_or(Unsent::Lost)?;
-    packet.send(net, &route);
+    packet.send(net, &route, av.sl);
     Ok(())
 }
 

@@ -12,6 +12,7 @@ use crate::device::Device;
 use crate::kapi::rdma::attr::{PortImmutable, Protocol};
 use crate::kapi::rdma::qp::{QpKind, QpState};
 use crate::kapi::rdma::qp_attr::{QpAttr, QpQuery};
+use crate::mcast::MAX_MEMBERS;
 use crate::proto::ib::cut::Mtu;
 use crate::proto::wire::ib::QPN_GSI;
 use crate::proto::wqe::send::{OPS_KERNEL, OPS_ROCE};
@@ -158,6 +159,10 @@ impl Transport for Roce {
 
     fn max_ah(&self) -> u32 {
         MAX_AH
+    }
+
+    fn max_mcast(&self) -> u32 {
+        MAX_MEMBERS
     }
 
     fn supports(&self, _kind: QpKind) -> bool {

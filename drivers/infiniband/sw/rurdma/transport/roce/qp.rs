@@ -167,6 +167,7 @@ impl Qp {
             query.path = path.attr;
             if !roce.kind.is_datagram() {
                 query.path_mtu = path.mtu.to_enum();
+                query.av = (path.av != Av::NONE).then_some(path.av);
             }
         }
     }

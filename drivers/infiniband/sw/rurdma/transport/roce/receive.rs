@@ -8,6 +8,7 @@ use super::ns::Links;
 use super::packet::{icrc_is_right, read_ip};
 use super::send::{complete, invalidate};
 use crate::cq::{opcode, status, WC_WITH_IMM, WC_WITH_INVALIDATE};
+use crate::device::Device;
 use crate::kapi::net::udp::Datagram;
 use crate::kapi::rdma::attr::access;
 use crate::kapi::rdma::av::gid_of_ip;
@@ -18,6 +19,7 @@ use crate::mr::{sges::locate, sges::scatter, Span};
 use crate::proto::access::{Access, Denied};
 use crate::proto::ib::requester::Effect;
 use crate::proto::ib::responder::{Step, Verdict};
+use crate::proto::wire::ib::icrc::IpFields;
 use crate::proto::wire::ib::opcode::{Extra, Op};
 use crate::proto::wire::ib::packet::{Packet, Received, Remote};
 use crate::proto::wire::ib::syndrome::{rnr_timer_us, Nak, Syndrome};
@@ -41,8 +43,11 @@ pub(super) fn datagram(links: &Links, d: &Datagram<'_>) {
     let Ok(r) = Packet::parse(d.payload, d.payload.len()) else {
         return;
     };
-    if r.packet.pkey & PKEY_BASE != PKEY_BASE || r.packet.qpn == QPN_MULTICAST {
+    if r.packet.pkey & PKEY_BASE != PKEY_BASE {
         return;
+    }
+    if r.packet.qpn == QPN_MULTICAST {
+        return multicast(links, d, &r, &dst, &fields);
     }
     let Some(qp) = links.qp(r.packet.qpn, &src, &dst) else {
         return;
@@ -51,15 +56,33 @@ pub(super) fn datagram(links: &Links, d: &Datagram<'_>) {
         qp.dev.counters.count(Counter::CrcErrors);
         return;
     }
+    deliver(&qp, d, &r);
+}
+
+/// A packet for a QP whose ICRC is right.
+fn deliver(qp: &Arc<Qp>, d: &Datagram<'_>, r: &Received) {
     if !qp.gate.enter() {
         return;
     }
     match qp.roce().map(|roce| roce.kind) {
-        Some(QpKind::Rc | QpKind::Uc) => connected(&qp, d, &r),
-        Some(QpKind::Ud | QpKind::Gsi) => datagram::received(&qp, d, &r),
+        Some(QpKind::Rc | QpKind::Uc) => connected(qp, d, r),
+        Some(QpKind::Ud | QpKind::Gsi) => datagram::received(qp, d, r),
         None => {}
     }
     qp.gate.leave();
+}
+
+/// A packet for a group: every QP of it gets it that belongs to the link by which it came.
+fn multicast(links: &Links, d: &Datagram<'_>, r: &Received, dst: &IpAddr, fields: &IpFields) {
+    let here = |dev: &Arc<Device>| (dev.netdev.ifindex() == d.ifindex).then(|| dev.clone());
+    let Some(dev) = links.find(here) else {
+        return;
+    };
+    if !icrc_is_right(fields, (d.src_port, d.dst_port), d.payload) {
+        dev.counters.count(Counter::CrcErrors);
+        return;
+    }
+    dev.for_members(&gid_of_ip(dst), |qp| deliver(qp, d, r));
 }
 
 impl Links {

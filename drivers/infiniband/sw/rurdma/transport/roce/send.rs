@@ -126,7 +126,7 @@ impl Tx {
         }
         // Without a route it is lost, as it might be on the way.
         if let Some(route) = &self.route {
-            packet.send(net, route);
+            packet.send(net, route, path.av.sl);
         }
     }
 

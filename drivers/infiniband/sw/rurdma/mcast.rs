@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Multicast groups: which QPs receive what is sent to a group's address.
+
+#![forbid(unsafe_code)]
+
+use crate::device::Device;
+use crate::kapi::net::group::{self, Joined};
+use crate::kapi::net::netdev::NetDevice;
+use crate::kapi::sync::{new_spinlock_irq, SpinLockIrq};
+use crate::qp::Qp;
+use kernel::alloc::flags::GFP_KERNEL;
+use kernel::prelude::*;
+use kernel::sync::{new_mutex, Arc, Mutex};
+
+/// Memberships of a device, and of a group.
+pub(crate) const MAX_MEMBERS: u32 = 8192;
+
+/// A QP in a group.
+#[derive(Clone, Copy)]
+struct Member {
+    gid: [u8; 16],
+    qpn: u32,
+    /// What the netdev joined for it.
+    group: Joined,
+}
+
+impl Member {
+    fn key(&self) -> ([u8; 16], u32) {
+        (self.gid, self.qpn)
+    }
+}
+
+/// The groups of a device.
+#[pin_data]
+pub(crate) struct Groups {
+    /// One change at a time. Outside of `members`' lock and of the RTNL.
+    #[pin]
+    change: Mutex<()>,
+    /// In order. Never changed, but replaced: whoever delivers a datagram keeps what there was.
+    #[pin]
+    members: SpinLockIrq<Arc<KVec<Member>>>,
+}
+
+impl Groups {
+    /// None.
+    pub(crate) fn new() -> Result<impl PinInit<Self>> {
+        let none = Arc::new(KVec::new(), GFP_KERNEL)?;
+        Ok(pin_init!(Self {
+            change <- new_mutex!((), "Groups::change"),
+            members <- new_spinlock_irq!(none, "Groups::members"),
+        }))
+    }
+
+    fn snapshot(&self) -> Arc<KVec<Member>> {
+        self.members.lock().clone()
+    }
+
+    fn replace(&self, members: KVec<Member>) -> Result {
+        let new = Arc::new(members, GFP_KERNEL)?;
+        let old = core::mem::replace(&mut *self.members.lock(), new);
+        drop(old);
+        Ok(())
+    }
+
+    /// `ibv_attach_mcast(3)`; the netdev joins the group. Attaching twice is no error. EINVAL: no
+    /// multicast address; ENOMEM: too many memberships. Process context.
+    pub(crate) fn attach(&self, netdev: &NetDevice, gid: [u8; 16], qpn: u32) -> Result {
+        if !group::is_multicast(&gid) {
+            return Err(EINVAL);
+        }
+        let _one = self.change.lock();
+        let old = self.snapshot();
+        let Err(at) = old.binary_search_by_key(&(gid, qpn), Member::key) else {
+            return Ok(());
+        };
+        if old.len() >= MAX_MEMBERS as usize {
+            return Err(ENOMEM);
+        }
+        let mut members = KVec::with_capacity(old.len() + 1, GFP_KERNEL)?;
+        let (before, after) = old.split_at_checked(at).ok_or(EINVAL)?;
+        members.extend_from_slice(before, GFP_KERNEL)?;
+        let group = group::join(netdev, &gid)?;
+        members
+            .push(Member { gid, qpn, group }, GFP_KERNEL)
+            .and_then(|()| members.extend_from_slice(after, GFP_KERNEL))
+            .map_err(Error::from)
+            .and_then(|()| self.replace(members))
+            .inspect_err(|_| group::leave(netdev, &gid, group))
+    }
+
+    /// `ibv_detach_mcast(3)`; the netdev leaves the group. EINVAL: the QP is not in it. Process context.
+    pub(crate) fn detach(&self, netdev: &NetDevice, gid: [u8; 16], qpn: u32) -> Result {
+        let _one = self.change.lock();
+        let old = self.snapshot();
+        let at = old
+            .binary_search_by_key(&(gid, qpn), Member::key)
+            .map_err(|_| EINVAL)?;
+        let gone = *old.get(at).ok_or(EINVAL)?;
+        let mut members = KVec::with_capacity(old.len(), GFP_KERNEL)?;
+        for m in old.iter().filter(|m| m.key() != gone.key()) {
+            members.push(*m, GFP_KERNEL)?;
+        }
+        self.replace(members)?;
+        group::leave(netdev, &gid, gone.group);
+        Ok(())
+    }
+}
+
+impl Device {
+    /// Hands what was sent to a group to each QP in it. Any context.
+    pub(crate) fn for_members(&self, gid: &[u8; 16], f: impl Fn(&Arc<Qp>)) {
+        let members = self.groups.snapshot();
+        let first = members.partition_point(|m| m.gid < *gid);
+        for m in members.iter().skip(first).take_while(|m| m.gid == *gid) {
+            if let Some(qp) = self.qps.get(m.qpn) {
+                f(&qp);
+            }
+        }
+    }
+}
