@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""siw in the first namespace, which is the only place where it works, rurdma at
-the other end of a veth."""
+"""siw, or rxe, in the first namespace, which is the only place where they work,
+rurdma at the other end of a veth."""
 
 import contextlib
 import os
@@ -13,9 +13,9 @@ HERE, THERE = "10.66.0.1", "10.66.0.2"
 
 
 class Ends:
-    """`siw` and `rurdma`: node (None: the first namespace), address, netdev, device."""
+    """The peer, by its name, and `rurdma`: node (None: the first namespace), address, netdev, device."""
 
-    def __init__(self, node):
+    def __init__(self, node, peer):
         class End:
             def __init__(self, node, ip, netdev, dev):
                 self.node, self.ip, self.netdev, self.dev = node, ip, netdev, dev
@@ -23,12 +23,13 @@ class Ends:
             def puppet(self):
                 return Puppet(self.node)
 
-        self.siw = End(None, HERE, "vsiw", "siw0")
+        self.peer = End(None, HERE, f"v{peer}", f"{peer}0")
         self.rurdma = End(node, THERE, "vrw", "rwi0")
+        setattr(self, peer, self.peer)
 
     def roles(self, server):
         """The server's end and the client's."""
-        return (self.siw, self.rurdma) if server == "siw" else (self.rurdma, self.siw)
+        return (self.rurdma, self.peer) if server == "rurdma" else (self.peer, self.rurdma)
 
 
 def reload_rurdma(params=""):
@@ -45,26 +46,38 @@ def siw_and_rurdma(params="mpa_peer_to_peer=0"):
         pytest.fail("siw is not there: scripts/build siw modroot")
     reload_rurdma(params)
     try:
-        with _ends() as e:
+        with _ends("siw", "rurdma") as e:
             yield e
     finally:
         reload_rurdma()
 
 
 @contextlib.contextmanager
-def _ends():
+def rxe_and_rurdma():
+    """RoCEv2."""
+    run("modprobe rdma_rxe")
+    try:
+        with _ends("rxe", "rurdma_roce") as e:
+            yield e
+    finally:
+        run("modprobe -r rdma_rxe")
+
+
+@contextlib.contextmanager
+def _ends(theirs, ours):
     with Node() as n:
-        e = Ends(n)
-        run(f"ip link add {e.siw.netdev} type veth peer name {e.rurdma.netdev} netns {n.name}")
+        e = Ends(n, theirs)
+        netdev = e.peer.netdev
+        run(f"ip link add {netdev} type veth peer name {e.rurdma.netdev} netns {n.name}")
         try:
-            run(f"ip addr add {HERE}/24 dev {e.siw.netdev} && ip link set {e.siw.netdev} up")
+            run(f"ip addr add {HERE}/24 dev {netdev} && ip link set {netdev} up")
             run(f"ip -n {n.name} addr add {THERE}/24 dev {e.rurdma.netdev}")
             run(f"ip -n {n.name} link set {e.rurdma.netdev} up")
-            for ns, dev in (("", e.siw.netdev), (f"ip netns exec {n.name} ", e.rurdma.netdev)):
+            for ns, dev in (("", netdev), (f"ip netns exec {n.name} ", e.rurdma.netdev)):
                 run(f"{ns}ethtool -K {dev} tso off gso off gro off tx-udp-segmentation off", check=False)
-            run(f"rdma link add {e.siw.dev} type siw netdev {e.siw.netdev}")
-            n.link_add(e.rurdma.dev, e.rurdma.netdev)
+            run(f"rdma link add {e.peer.dev} type {theirs} netdev {netdev}")
+            n.link_add(e.rurdma.dev, e.rurdma.netdev, ours)
             yield e
         finally:
-            run(f"rdma link del {e.siw.dev}", check=False)
-            run(f"ip link del {e.siw.netdev}", check=False)
+            run(f"rdma link del {e.peer.dev}", check=False)
+            run(f"ip link del {netdev}", check=False)

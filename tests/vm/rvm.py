@@ -240,6 +240,14 @@ class Node:
         ]
 
 
+def gid_index(dev, ip, netns=None):
+    """Where an address stands in the GID table of a RoCE device; None: not there."""
+    for line in run(f"ibv_devinfo -v -d {dev}", netns=netns).out.splitlines():
+        if re.search(rf"GID\[.*[\s:]{re.escape(ip)},", line):
+            return int(re.search(r"\[\s*(\d+)\]", line)[1])
+    return None
+
+
 class Pair:
     """Two nodes and a veth between them, addresses of both families, a link in each.
 

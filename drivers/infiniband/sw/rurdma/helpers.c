@@ -45,6 +45,17 @@ int rurdma_xa_insert(struct xarray *xa, unsigned long index, void *entry, gfp_t 
 	return err;
 }
 
+int rurdma_xa_store(struct xarray *xa, unsigned long index, void *entry, gfp_t gfp)
+{
+	unsigned long flags;
+	void *old;
+
+	xa_lock_irqsave(xa, flags);
+	old = __xa_store(xa, index, entry, gfp);
+	xa_unlock_irqrestore(xa, flags);
+	return xa_err(old);
+}
+
 void *rurdma_xa_erase(struct xarray *xa, unsigned long index)
 {
 	unsigned long flags;

@@ -20,6 +20,7 @@ enum { RURDMA_XA_PRESENT = 8U };
 static_assert((__force u32)XA_PRESENT == RURDMA_XA_PRESENT);
 void rurdma_xa_init(struct xarray *xa);
 int rurdma_xa_insert(struct xarray *xa, unsigned long index, void *entry, gfp_t gfp);
+int rurdma_xa_store(struct xarray *xa, unsigned long index, void *entry, gfp_t gfp);
 void *rurdma_xa_erase(struct xarray *xa, unsigned long index);
 
 u32 rurdma_random_u32(void);

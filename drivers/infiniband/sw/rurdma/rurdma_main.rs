@@ -32,6 +32,7 @@ mod verbs;
 use crate::kapi::net::notifier::NetdevNotifier;
 use crate::kapi::rdma::device::unregister_driver;
 use crate::kapi::rdma::link::LinkRegistration;
+use crate::qp::number;
 use crate::transport::iwarp::cm;
 use crate::transport::roce::ns;
 
@@ -75,22 +76,34 @@ impl kernel::Module for Rurdma {
             module_parameters::mpa_revision.value().clone(),
             module_parameters::mpa_peer_to_peer.value().clone() != 0,
         );
-        registry::init()?;
-        cm::init().inspect_err(|_| registry::exit())?;
-        ns::init().inspect_err(|_| {
-            cm::exit();
-            registry::exit();
-        })?;
-        let netdevs = NetdevNotifier::new().inspect_err(|_| {
-            ns::exit();
-            cm::exit();
-            registry::exit();
-        })?;
+        let netdevs = Self::begin().inspect_err(|_| Self::end())?;
         Ok(Self {
             iwarp_link: Some(LinkRegistration::new()),
             roce_link: Some(LinkRegistration::new()),
             netdevs: Some(netdevs),
         })
+    }
+}
+
+impl Rurdma {
+    /// What the links need.
+    fn begin() -> Result<NetdevNotifier<registry::Watch>> {
+        registry::init()?;
+        number::init()?;
+        cm::init()?;
+        ns::init()?;
+        NetdevNotifier::new()
+    }
+
+    /// The end of whatever of that has begun, when there are no links any more.
+    fn end() {
+        cm::exit();
+        ns::exit();
+        // What was removed from a table is freed by code of ours, and refers to the workqueue.
+        registry::flush();
+        kapi::table::barrier();
+        number::exit();
+        registry::exit();
     }
 }
 
@@ -100,11 +113,6 @@ impl Drop for Rurdma {
         drop(self.roce_link.take());
         unregister_driver::<verbs::Rurdma>();
         drop(self.netdevs.take());
-        cm::exit();
-        ns::exit();
-        // What was removed from a table is freed by code of ours, and refers to the workqueue.
-        registry::flush();
-        kapi::table::barrier();
-        registry::exit();
+        Self::end();
     }
 }

@@ -7,8 +7,11 @@
 
 use crate::bindings;
 use core::marker::PhantomData;
+use core::mem::ManuallyDrop;
+use core::ptr::null_mut;
 use kernel::alloc::flags::{GFP_ATOMIC, GFP_KERNEL};
 use kernel::alloc::Flags;
+use kernel::error::to_result;
 use kernel::prelude::*;
 use kernel::sync::{rcu, Arc};
 use kernel::types::Opaque;
@@ -80,6 +83,24 @@ impl<T: Send + Sync + 'static> ObjTable<T> {
         Ok(())
     }
 
+    /// Keeps the place at `index` for an object to come; until then it is not found. EBUSY if the place is
+    /// taken. May sleep.
+    pub(crate) fn reserve(this: &Arc<Self>, index: u32) -> Result<Reserved<T>> {
+        // SAFETY: `xa` is initialised; null is what reserves.
+        to_result(unsafe {
+            bindings::rurdma_xa_insert(
+                this.xa.get(),
+                index as usize,
+                null_mut(),
+                bindings::GFP_KERNEL,
+            )
+        })?;
+        Ok(Reserved {
+            table: this.clone(),
+            index,
+        })
+    }
+
     /// Finds an object. Any context.
     #[inline]
     pub(crate) fn get(&self, index: u32) -> Option<Arc<T>> {
@@ -131,6 +152,53 @@ impl<T: Send + Sync + 'static> ObjTable<T> {
                 )
             };
         }
+    }
+}
+
+/// A place in a table that is kept for an object; given back on drop.
+pub(crate) struct Reserved<T: Send + Sync + 'static> {
+    table: Arc<ObjTable<T>>,
+    index: u32,
+}
+
+impl<T: Send + Sync + 'static> Reserved<T> {
+    /// Where it is.
+    pub(crate) fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Puts the object there. Taking it out is up to the caller now.
+    pub(crate) fn fill(self, object: Arc<T>) -> Result {
+        let node = KBox::into_raw(KBox::new(
+            Node {
+                rcu: Opaque::zeroed(),
+                object,
+            },
+            GFP_KERNEL,
+        )?);
+        // SAFETY: `xa` is initialised; `node` is valid and aligned to a pointer.
+        let err = unsafe {
+            bindings::rurdma_xa_store(
+                self.table.xa.get(),
+                self.index as usize,
+                node.cast(),
+                bindings::GFP_KERNEL,
+            )
+        };
+        if err != 0 {
+            // SAFETY: The xarray did not take the node, so it is ours again.
+            drop(unsafe { KBox::from_raw(node) });
+            return Err(Error::from_errno(err));
+        }
+        // SAFETY: `self` is forgotten, so its reference to the table is ours to give back.
+        drop(unsafe { core::ptr::read(&ManuallyDrop::new(self).table) });
+        Ok(())
+    }
+}
+
+impl<T: Send + Sync + 'static> Drop for Reserved<T> {
+    fn drop(&mut self) {
+        self.table.remove(self.index);
     }
 }
 

@@ -2,17 +2,18 @@
 
 //! Creation and destruction of queue pairs.
 
-use super::{Attrs, Qp, Sent, UserSide};
-use crate::device::{Device, MAX_QP, MAX_QP_WR};
+use super::{number, Attrs, Qp, Sent, UserSide};
+use crate::device::{Device, MAX_QP_WR};
 use crate::kapi::abi::CreateQpResp;
 use crate::kapi::errno::not_supported;
-use crate::kapi::random;
 use crate::kapi::rdma::mmap::Mapping;
 use crate::kapi::rdma::qp::{QpHandle, QpInit, QpKind};
 use crate::kapi::rdma::ring::Ring;
 use crate::kapi::rdma::udata::Udata;
 use crate::kapi::sync::{new_spinlock_irq, Gate};
+use crate::kapi::table::Reserved;
 use crate::proto::ring::queue::Producer;
+use crate::proto::wire::ib::QPN_GSI;
 use crate::proto::wqe::abi::{MAX_INLINE, MAX_SGE, SEND_EXT, SEND_HDR, SGE_SIZE, WQE_UNIT};
 use crate::proto::wqe::send::SendLimits;
 use crate::rq::{stride, RecvQueue};
@@ -24,9 +25,6 @@ use kernel::prelude::*;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::{new_mutex, Arc};
 use kernel::workqueue::{new_delayed_work, new_work};
-
-/// Tries to find a free random number before giving up.
-const NUMBER_TRIES: usize = 64;
 
 /// Units of the largest work request of a queue with these sizes.
 fn units_of(max_sge: u32, max_inline: u32, datagram: bool) -> u32 {
@@ -142,11 +140,11 @@ impl Qp {
                 _rq: rq_map,
             });
         }
-        let number = if init.kind == QpKind::Gsi {
-            1
-        } else {
-            free_number(dev)?
+        let reserved = match init.kind {
+            QpKind::Gsi => None,
+            _ => Some(number::take()?),
         };
+        let number = reserved.as_ref().map_or(QPN_GSI, Reserved::index);
         let sent = Sent::new(sq_wr)?;
         let transport = dev.transport.new_qp(&NewQp {
             kind: init.kind,
@@ -208,6 +206,11 @@ impl Qp {
             qp.part();
             return Err(e);
         }
+        if let Some(Err(e)) = reserved.map(|r| r.fill(qp.clone())) {
+            qp.dev.qps.remove(number);
+            qp.part();
+            return Err(e);
+        }
         if let Some(side) = &*qp.user_side.lock() {
             side.slot.fill(qp.clone());
         }
@@ -223,6 +226,9 @@ impl Qp {
     /// `ibv_destroy_qp(3)`: after the return nothing of the QP is done any more.
     pub(crate) fn destroy(self: &Arc<Self>) {
         self.dev.qps.remove(self.number);
+        if self.number != QPN_GSI {
+            number::give(self.number);
+        }
         self.enter_error();
         self.dev.transport.disconnect(self);
         self.part();
@@ -231,16 +237,4 @@ impl Qp {
         self.dev.transport.destroy_qp(self);
         self.dev.limits.qp.give();
     }
-}
-
-/// A number that no QP has. 0 and 1 are the management QPs of IB.
-fn free_number(dev: &Device) -> Result<u32> {
-    for _ in 0..NUMBER_TRIES {
-        let number = random::u32() & 0xff_ffff;
-        if number > 1 && number != 0xff_ffff && dev.qps.get(number).is_none() {
-            return Ok(number);
-        }
-    }
-    const _: () = assert!(MAX_QP < 1 << 23, "half of the numbers are free");
-    Err(ENOMEM)
 }

@@ -27,6 +27,7 @@ use kernel::workqueue::{impl_has_delayed_work, impl_has_work, DelayedWork, Work,
 mod create;
 mod flush;
 mod modify;
+pub(crate) mod number;
 mod post;
 mod sent;
 

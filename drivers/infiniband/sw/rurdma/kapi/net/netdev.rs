@@ -116,6 +116,11 @@ impl NetDevice {
         unsafe { bindings::rurdma_dev_in_net(self.as_ptr(), net) }
     }
 
+    /// Is it in the namespace with this [`NetNs::id`] now?
+    pub(crate) fn is_in_ns(&self, id: usize) -> bool {
+        self.is_in(core::ptr::without_provenance(id))
+    }
+
     /// Its index.
     pub(crate) fn ifindex(&self) -> i32 {
         // SAFETY: By the type invariant.

@@ -10,7 +10,9 @@ use crate::device::Device;
 use crate::kapi::net::udp::{Datagram, Datagrams, UdpSocket};
 use crate::kapi::slot::Slot;
 use crate::kapi::sync::{new_spinlock_irq, SpinLockIrq};
+use crate::kapi::table::ObjTable;
 use crate::proto::wire::ib::UDP_PORT;
+use crate::qp::{number, Qp};
 use kernel::alloc::flags::GFP_KERNEL;
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, Arc, ArcBorrow, Mutex};
@@ -36,6 +38,8 @@ struct Open {
 pub(super) struct Links {
     /// Which namespace; only compared.
     net: usize,
+    /// All QPs, of other namespaces too.
+    qps: Arc<ObjTable<Qp>>,
     #[pin]
     links: SpinLockIrq<KVec<Arc<Device>>>,
 }
@@ -63,9 +67,11 @@ pub(super) fn join(dev: &Arc<Device>) -> Result {
         return open.links.add(dev);
     }
     let id = net.id();
+    let qps = number::table()?;
     let links = Arc::pin_init(
         try_pin_init!(Links {
             net: id,
+            qps,
             links <- new_spinlock_irq!(KVec::new(), "Links::links"),
         }),
         GFP_KERNEL,
@@ -143,6 +149,13 @@ impl Links {
     /// The first thing that `f` finds.
     pub(super) fn find<R>(&self, f: impl Fn(&Arc<Device>) -> Option<R>) -> Option<R> {
         self.links.lock().iter().find_map(f)
+    }
+
+    /// The QP with this number, if its link is in this namespace. Any context.
+    pub(super) fn qp(&self, qpn: u32) -> Option<Arc<Qp>> {
+        self.qps
+            .get(qpn)
+            .filter(|qp| qp.dev.netdev.is_in_ns(self.net))
     }
 
     /// The link that has this address.

@@ -49,7 +49,7 @@ pub(super) fn datagram(links: &Links, d: &Datagram<'_>) {
     if r.packet.qpn == QPN_MULTICAST {
         return multicast(links, d, &r, &dst, &fields);
     }
-    let Some(qp) = links.qp(r.packet.qpn, &src, &dst) else {
+    let Some(qp) = qp_of(links, r.packet.qpn, &src, &dst) else {
         return;
     };
     if !icrc_is_right(&fields, (d.src_port, d.dst_port), d.payload) {
@@ -85,23 +85,16 @@ fn multicast(links: &Links, d: &Datagram<'_>, r: &Received, dst: &IpAddr, fields
     dev.for_members(&gid_of_ip(dst), |qp| deliver(qp, d, r));
 }
 
-impl Links {
-    /// The QP that a packet from `src` to `dst` is for.
-    fn qp(&self, qpn: u32, src: &IpAddr, dst: &IpAddr) -> Option<Arc<Qp>> {
-        if qpn == QPN_GSI {
-            return self.with_gid(&gid_of_ip(dst))?.qps.get(QPN_GSI);
-        }
-        self.find(|dev| {
-            let qp = dev.qps.get(qpn)?;
-            let roce = qp.roce()?;
-            if roce.kind.is_datagram() {
-                return Some(qp);
-            }
-            // A connection is one of two addresses.
-            let av = roce.path().av;
-            (av.src == *dst && av.dst == *src).then_some(qp)
-        })
+/// The QP that a packet from `src` to `dst` is for.
+fn qp_of(links: &Links, qpn: u32, src: &IpAddr, dst: &IpAddr) -> Option<Arc<Qp>> {
+    if qpn == QPN_GSI {
+        return links.with_gid(&gid_of_ip(dst))?.qps.get(QPN_GSI);
     }
+    let qp = links.qp(qpn)?;
+    let roce = qp.roce()?;
+    // A connection is one of two addresses.
+    let av = roce.path().av;
+    (roce.kind.is_datagram() || (av.src == *dst && av.dst == *src)).then_some(qp)
 }
 
 /// A packet for a connected QP.

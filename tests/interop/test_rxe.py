@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0
+"""rurdma's RoCEv2 and rxe, both ways: the server is named first."""
+
+import pytest
+from ends import both, run_at, serve
+from rvm import gid_index, run, wait_until
+from siwlink import rxe_and_rurdma
+
+LONG = pytest.mark.long
+BOTH = pytest.mark.parametrize("server", ["rxe", "rurdma"])
+
+
+@pytest.fixture(scope="module")
+def ends(module):
+    with rxe_and_rurdma() as e:
+        for end in (e.rxe, e.rurdma):
+            end.netns = end.node and end.node.name
+            wait_until(lambda end=end: gid_index(end.dev, end.ip, end.netns) is not None)
+            end.gid = gid_index(end.dev, end.ip, end.netns)
+        yield e
+
+
+def pair(ends, server, program, wait_for="ss -tlnH"):
+    """Programs that find each other over TCP."""
+    s, c = ends.roles(server)
+    with serve(s.node, f"{program.format(s)}", wait=False) as p:
+        wait_until(lambda: run_at(s.node, wait_for).out.strip() or not p.running(), message=lambda: p.out)
+        try:
+            out = run_at(c.node, f"{program.format(c)} {s.ip}", timeout=120).out
+        except AssertionError as e:
+            raise AssertionError(f"{e}\n--- server\n{p.out}") from None
+        p.wait()
+    return out
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "program", ["ibv_rc_pingpong -c", "ibv_uc_pingpong -c", "ibv_ud_pingpong", "ibv_srq_pingpong -c"]
+)
+def test_pingpong(ends, server, program):
+    pair(ends, server, program + " -n 200 -d {0.dev} -g {0.gid}")
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "program",
+    [
+        "ib_write_bw -s 65536",
+        "ib_read_bw -s 65536",
+        "ib_send_bw -s 65536",
+        pytest.param("ib_write_bw -c UC -s 65536", marks=LONG),
+        pytest.param("ib_send_bw -c UC -s 65536", marks=LONG),
+        pytest.param("ib_send_bw -c UD -s 1024", marks=LONG),
+        pytest.param("ib_write_lat", marks=LONG),
+        pytest.param("ib_read_lat", marks=LONG),
+        pytest.param("ib_send_lat", marks=LONG),
+    ],
+)
+def test_perftest(ends, server, program):
+    pair(ends, server, program + " -F -n 200 -d {0.dev} -x {0.gid}")
+
+
+@BOTH
+@pytest.mark.parametrize("size", [pytest.param(23, marks=LONG), 20000])
+def test_rping(ends, server, size):
+    """ib_cm; SEND, WRITE and READ of verified content."""
+    s, c = ends.roles(server)
+    args = f"-a {s.ip} -C 10 -S {size} -V"
+    both(s.node, c.node, f"rping -s {args}", f"rping -c {args}")
+
+
+@BOTH
+def test_ucmatose(ends, server):
+    s, c = ends.roles(server)
+    _, out = both(s.node, c.node, f"ucmatose -b {s.ip} -c 3 -C 10 -S 3000", f"ucmatose -s {s.ip} -c 3 -C 10 -S 3000")
+    assert "return status 0" in out
+
+
+@BOTH
+def test_udaddy(ends, server):
+    s, c = ends.roles(server)
+    _, out = both(s.node, c.node, f"udaddy -b {s.ip}", f"udaddy -s {s.ip}")
+    assert "return status 0" in out
+
+
+@BOTH
+def test_multicast(ends, server):
+    s, c = ends.roles(server)
+    with serve(s.node, f"exec stdbuf -oL mckey -m 239.7.7.7 -b {s.ip} -C 10", wait=False) as p:
+        wait_until(lambda: "joined" in p.out or not p.running(), message=lambda: p.out)
+        run_at(c.node, f"mckey -m 239.7.7.7 -b {c.ip} -s -C 10")
+        p.wait()
+
+
+def test_rxe_is_unharmed(ends):
+    """Nothing of all this is left with the peer."""
+    assert "qp 1 " in run("rdma resource show rxe0").out
