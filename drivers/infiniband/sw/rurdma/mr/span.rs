@@ -32,6 +32,32 @@ impl Span {
         length: u64,
         need: proto::Access,
     ) -> Result<Self, Denied> {
+        let (access, region) = Self::enter(dev, key, pd)?;
+        // All of the kernel's memory begins at 0: there the offset is the address.
+        Ok(Self {
+            access,
+            offset: region.check(need, addr, length)?,
+            length,
+        })
+    }
+
+    /// As [`Span::find`], all of the MR.
+    pub(crate) fn whole(
+        dev: &Device,
+        key: u32,
+        pd: u64,
+        need: proto::Access,
+    ) -> Result<Self, Denied> {
+        let (access, region) = Self::enter(dev, key, pd)?;
+        Ok(Self {
+            access,
+            offset: region.check(need, region.base, region.length)?,
+            length: region.length,
+        })
+    }
+
+    /// Finds the MR with `key`, if it is in force and of PD `pd`, and what it is.
+    fn enter(dev: &Device, key: u32, pd: u64) -> Result<(Access, Region), Denied> {
         let mr = dev.mrs.get(key_index(key)).ok_or(Denied::Key)?;
         let access = mr.memory.enter().ok_or(Denied::Key)?;
         let desc = *mr.desc.lock();
@@ -46,12 +72,7 @@ impl Span {
             length: desc.length,
             rights: Rights(desc.access),
         };
-        // All of the kernel's memory begins at 0: there the offset is the address.
-        Ok(Self {
-            access,
-            offset: region.check(need, addr, length)?,
-            length,
-        })
+        Ok((access, region))
     }
 
     /// As [`Span::find`] for an SGE of our own: `kernel` users may use the key of all memory.
@@ -101,6 +122,12 @@ impl Span {
     #[inline]
     pub(crate) fn atomic(&self, offset: u64, op: AtomicOp) -> Result<u64> {
         self.access.atomic(self.at(offset, size_of::<u64>())?, op)
+    }
+
+    /// Makes what was placed in the range until now visible to everybody, and persistent where the
+    /// memory is. Any context.
+    pub(crate) fn flush(&self) {
+        self.access.flush();
     }
 
     /// Copies `len` bytes at `from` of a received buffer to `offset` of the range; takes them into
