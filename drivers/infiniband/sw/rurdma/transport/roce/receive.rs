@@ -184,7 +184,8 @@ fn denied(qp: &Qp, why: Denied) -> Refusal {
 }
 
 /// Whether the QP has all of these rights. An operation that it was not set up for is no violation of
-/// memory, but a request that makes no sense (IBTA volume 1, section 9.7.5.2.4, "unsupported opcode").
+/// memory, but a request that makes no sense (IBTA volume 1, section 9.9.3: "unsupported or reserved
+/// opcode").
 fn permits(qp: &Qp, rights: u32) -> Result<(), Refusal> {
     if qp.access() & rights == rights {
         return Ok(());
