@@ -32,6 +32,15 @@ void test_poll(void)
 		check(wc[0].wr_id == (uint64_t)1000 + i);
 	}
 
+	/* Opcodes and lengths are told as the module gives them. */
+	for (i = IBV_WC_SEND; i <= IBV_WC_ATOMIC_WRITE; i++) {
+		struct rurdma_cqe cqe = { .wr_id = i, .opcode = i, .byte_len = 8 };
+
+		fake_complete(fake_cq_of(cq), &cqe);
+		check(fake_ops->poll_cq(cq, 1, wc) == 1);
+		check(wc[0].opcode == (enum ibv_wc_opcode)i && wc[0].byte_len == 8);
+	}
+
 	/* Overflow: what is there is there, then the error. */
 	for (i = 0; i < 5; i++)
 		complete(cq, i, 1);

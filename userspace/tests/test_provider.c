@@ -306,6 +306,43 @@ static void test_doorbell(void)
 	check(!fake_ops->destroy_cq(cq));
 }
 
+/* FLUSH and ATOMIC WRITE are offered as the device has them, by either interface. */
+static void test_device_caps(void)
+{
+	static const struct {
+		uint64_t caps, op;
+		enum ibv_wr_opcode opcode;
+	} ops[] = {
+		{ 1ULL << 38, IBV_QP_EX_WITH_FLUSH, IBV_WR_FLUSH },
+		{ 1ULL << 40, IBV_QP_EX_WITH_ATOMIC_WRITE, IBV_WR_ATOMIC_WRITE },
+	};
+	uint64_t all = fake_device_caps;
+	struct ibv_send_wr wr = {}, *bad;
+	struct ibv_cq *cq;
+	struct ibv_qp *qp;
+	size_t i;
+
+	for (i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
+		fake_device_caps = ops[i].caps;
+		open_context(IBV_TRANSPORT_IB);
+		cq = new_cq(8);
+		qp = new_qp_ex(IBV_QPT_RC, cq, 2, ops[i].op);
+		check(qp);
+		check(!new_qp_ex(IBV_QPT_RC, cq, 2, ops[!i].op) && errno == EOPNOTSUPP);
+		check(!new_qp_ex(IBV_QPT_UC, cq, 2, ops[i].op) && errno == EOPNOTSUPP);
+		set_state(qp, IBV_QPS_RTS);
+		wr.opcode = ops[!i].opcode;
+		check(post(qp, &wr, &bad) == EINVAL);
+		/* ibv_send_wr has no words for a flush. */
+		wr.opcode = ops[i].opcode;
+		check(post(qp, &wr, &bad) == (wr.opcode == IBV_WR_FLUSH ? EOPNOTSUPP : 0));
+		check(!fake_ops->destroy_qp(qp));
+		check(!fake_ops->destroy_cq(cq));
+	}
+	fake_device_caps = all;
+	open_context(IBV_TRANSPORT_IB);
+}
+
 static void test_iwarp(void)
 {
 	struct ibv_send_wr wr = { .opcode = IBV_WR_SEND }, *bad;
@@ -368,6 +405,7 @@ int main(int argc, char **argv)
 		{ "srq", test_srq },
 		{ "srq_resize", test_srq_resize },
 		{ "wakeups", test_wakeups },
+		{ "device_caps", test_device_caps },
 		{ "iwarp", test_iwarp },
 	};
 	size_t i;

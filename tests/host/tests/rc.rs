@@ -10,6 +10,7 @@ use rurdma_host_tests::proto::ib::requester::{Effect, Kind, Limits, Request, Req
 use rurdma_host_tests::proto::ib::responder::{Responder, Step, Verdict};
 use rurdma_host_tests::proto::ib::responses::{Next as Answer, Resource};
 use rurdma_host_tests::proto::serial::Psn;
+use rurdma_host_tests::proto::wire::ib::flush::FlushKind;
 use rurdma_host_tests::proto::wire::ib::opcode::{Extra, Op, Opcode, Service};
 use rurdma_host_tests::proto::wire::ib::packet::{pad_of, Atomic, Packet, Remote};
 use rurdma_host_tests::proto::wire::ib::syndrome::Syndrome;
@@ -53,6 +54,11 @@ const MEMORY: usize = 1 << 16;
 /// The memory that atomics work on, behind everything else.
 const COUNTERS: u64 = (MEMORY - 64) as u64;
 const RKEY: u32 = 0x1234_5678;
+const FLUSH: FlushKind = FlushKind {
+    global: true,
+    persistent: false,
+    whole: false,
+};
 
 /// Per mille of the packets that...
 #[derive(Clone, Copy, Debug)]
@@ -86,6 +92,8 @@ struct Sim {
     timer: u64,
     rnr: Option<u64>,
     atomics_executed: u64,
+    atomic_writes: usize,
+    flushed: usize,
 }
 
 const TIMEOUT: u64 = 400;
@@ -143,13 +151,15 @@ impl Sim {
             posted: 0,
             completed: 0,
             failed: None,
-            memory: (0..MEMORY).map(|i| i as u8).collect(),
+            memory: memory_at_first(),
             receives: 0,
             message: Vec::new(),
             delivered: Vec::new(),
             timer: 0,
             rnr: None,
             atomics_executed: 0,
+            atomic_writes: 0,
+            flushed: 0,
         }
     }
 
@@ -258,7 +268,10 @@ impl Sim {
                 };
             }
             Work::AtomicWrite(va, _) => packet.remote = remote(va, 8),
-            Work::Flush(va, n) => packet.remote = remote(va, n),
+            Work::Flush(va, n) => {
+                packet.flush = FLUSH.word();
+                packet.remote = remote(va, n);
+            }
             Work::Send(_) => {}
         }
         if std::env::var_os("RURDMA_TRACE").is_some() {
@@ -306,6 +319,7 @@ impl Sim {
             }
             Step::AtomicWrite(remote) => {
                 self.memory[remote.va as usize..][..8].copy_from_slice(&payload);
+                self.atomic_writes += 1;
             }
             Step::FetchAdd(a) | Step::CmpSwp(a) => {
                 let at = a.va as usize;
@@ -319,7 +333,16 @@ impl Sim {
                 result = was;
                 self.atomics_executed += 1;
             }
-            Step::Read(_) | Step::Flush(..) => {}
+            Step::Flush(kind, _) => {
+                assert_eq!(kind, FLUSH);
+                // All before it is there, and nothing behind it.
+                let flushes = |(_, w): &(usize, &Work)| matches!(w, Work::Flush(..));
+                let at = self.work.iter().enumerate().filter(flushes);
+                let (at, _) = at.clone().nth(self.flushed).expect("flushed twice");
+                assert!(self.memory == self.perfect(at));
+                self.flushed += 1;
+            }
+            Step::Read(_) => {}
         }
         self.responder.accept(&r, &step, result).unwrap();
     }
@@ -482,40 +505,72 @@ impl Sim {
         }
     }
 
-    /// What a perfect machine would have done, in order.
+    /// The memory after the first `n` work requests on a perfect machine, in order.
+    fn perfect(&self, n: usize) -> Vec<u8> {
+        let mut memory = memory_at_first();
+        for work in self.work.iter().take(n) {
+            work.execute(&mut memory);
+        }
+        memory
+    }
+
+    /// All is as a perfect machine would have done it.
     fn verify(&self) {
-        let mut memory: Vec<u8> = (0..MEMORY).map(|i| i as u8).collect();
+        let mut memory = memory_at_first();
         let mut sends = VecDeque::from(self.delivered.clone());
-        let mut atomics = 0;
+        let (mut atomics, mut atomic_writes, mut flushed) = (0, 0, 0);
         for (work, result) in self.work.iter().zip(&self.results) {
+            let original = work.execute(&mut memory);
             match work {
                 Work::Send(d) => assert_eq!(sends.pop_front().as_ref(), Some(d)),
-                Work::Write(va, d) => memory[*va as usize..][..d.len()].copy_from_slice(d),
-                Work::AtomicWrite(va, d) => memory[*va as usize..][..8].copy_from_slice(d),
                 // Writes behind a read may be placed before it is answered.
                 Work::Read(_, n) => assert_eq!(result.len(), *n as usize),
-                Work::FetchAdd(va, v) => {
+                Work::FetchAdd(..) | Work::CmpSwp(..) => {
                     atomics += 1;
-                    let m = &mut memory[*va as usize..][..8];
-                    assert_eq!(result[..], *m);
-                    let is = u64::from_le_bytes((*m).try_into().unwrap()).wrapping_add(*v);
-                    m.copy_from_slice(&is.to_le_bytes());
+                    assert_eq!(Some(&result[..]), original.as_ref().map(|o| &o[..]));
                 }
-                Work::CmpSwp(va, compare, swap) => {
-                    atomics += 1;
-                    let m = &mut memory[*va as usize..][..8];
-                    assert_eq!(result[..], *m);
-                    if u64::from_le_bytes((*m).try_into().unwrap()) == *compare {
-                        m.copy_from_slice(&swap.to_le_bytes());
-                    }
-                }
-                Work::Flush(..) => {}
+                Work::AtomicWrite(..) => atomic_writes += 1,
+                Work::Flush(..) => flushed += 1,
+                Work::Write(..) => {}
             }
         }
         assert!(sends.is_empty(), "delivered twice");
         assert_eq!(self.atomics_executed, atomics, "once each");
+        assert_eq!(self.atomic_writes, atomic_writes, "once each");
+        assert_eq!(self.flushed, flushed, "once each");
         assert!(self.memory == memory);
     }
+}
+
+impl Work {
+    /// What it does to the peer's memory; of an atomic: what was there before.
+    fn execute(&self, memory: &mut [u8]) -> Option<[u8; 8]> {
+        match self {
+            Work::Write(va, d) => memory[*va as usize..][..d.len()].copy_from_slice(d),
+            Work::AtomicWrite(va, d) => memory[*va as usize..][..8].copy_from_slice(d),
+            Work::FetchAdd(va, _) | Work::CmpSwp(va, ..) => {
+                let m: &mut [u8; 8] = (&mut memory[*va as usize..][..8]).try_into().unwrap();
+                let original = *m;
+                let was = u64::from_le_bytes(original);
+                let is = match self {
+                    Work::FetchAdd(_, add) => was.wrapping_add(*add),
+                    Work::CmpSwp(_, compare, swap) if was == *compare => *swap,
+                    _ => was,
+                };
+                *m = is.to_le_bytes();
+                return Some(original);
+            }
+            Work::Send(_) | Work::Read(..) | Work::Flush(..) => {}
+        }
+        None
+    }
+}
+
+/// Bytes that tell where they are, and counters that are zero.
+fn memory_at_first() -> Vec<u8> {
+    let mut memory: Vec<u8> = (0..MEMORY).map(|i| i as u8).collect();
+    memory[COUNTERS as usize..].fill(0);
+    memory
 }
 
 fn some_work(rng: &mut Rng) -> Work {
@@ -531,8 +586,9 @@ fn some_work(rng: &mut Rng) -> Work {
         0..=2 => Work::Send(data),
         3 | 4 => Work::Write(va, data),
         5 | 6 => Work::Read(va, length as u32),
-        7 => Work::FetchAdd(counter, rng.next()),
-        8 => Work::CmpSwp(counter, rng.next(), rng.next()),
+        // Small numbers, so that what is compared is there often enough.
+        7 => Work::FetchAdd(counter, rng.below(3)),
+        8 => Work::CmpSwp(counter, rng.below(4), rng.below(4)),
         _ => match rng.below(2) {
             0 => Work::AtomicWrite(COUNTERS + 32, rng.next().to_le_bytes()),
             _ => Work::Flush(va, 100),

@@ -52,8 +52,8 @@ fn op() -> impl Strategy<Value = SendOp> {
         new_rkey: b[2],
         reserved: 0,
     });
-    let flush = (any::<u64>(), 1u8..4, 0u8..2).prop_map(|(length, kind, level)| ExtFlush {
-        length,
+    let flush = (any::<u32>(), 1u8..4, 0u8..2).prop_map(|(length, kind, level)| ExtFlush {
+        length: u64::from(length),
         kind,
         level,
         reserved: [0; 22],
@@ -375,6 +375,11 @@ fn each_error() {
     check(good(opcode::FLUSH, None, &[]), Err(E::Field));
     let mut b = good(opcode::FLUSH, None, &[]);
     b[40] = 3;
+    check(b.clone(), Ok(0));
+    // A range of 4 GiB has no place in the header; of a whole region the length says nothing.
+    b[36] = 1;
+    check(b.clone(), Err(E::Length));
+    b[41] = 1;
     check(b.clone(), Ok(0));
     b[41] = 2;
     check(b, Err(E::Field));

@@ -51,8 +51,16 @@ pub(crate) mod opcode {
     pub(crate) const RDMA_WRITE: u8 = 1;
     /// An RDMA read.
     pub(crate) const RDMA_READ: u8 = 2;
+    /// A compare and swap.
+    pub(crate) const COMP_SWAP: u8 = 3;
+    /// A fetch and add.
+    pub(crate) const FETCH_ADD: u8 = 4;
     /// A local invalidation.
     pub(crate) const LOCAL_INV: u8 = 6;
+    /// A flush.
+    pub(crate) const FLUSH: u8 = 8;
+    /// An atomic write.
+    pub(crate) const ATOMIC_WRITE: u8 = 9;
     /// A receive.
     pub(crate) const RECV: u8 = 128;
     /// A receive that immediate data of a write has used.

@@ -12,11 +12,13 @@ use crate::kapi::rdma::attr::{DeviceAttr, Event, PortAttr, PortImmutable};
 use crate::kapi::rdma::device::{DeviceHandle, DeviceInit, UnregisteredDevice};
 use crate::kapi::rdma::link::LinkOps;
 use crate::kapi::rdma::memory::Memory;
+use crate::kapi::rdma::qp::QpKind;
 use crate::kapi::table::ObjTable;
 use crate::kapi::task::WorkQueue;
 use crate::mcast::Groups;
 use crate::mr::Mr;
 use crate::proto::wqe::abi;
+use crate::proto::wqe::send::{OPS_ATOMIC, OP_ATOMIC_WRITE, OP_FLUSH};
 use crate::qp::Qp;
 use crate::registry;
 use crate::transport::Transport;
@@ -200,6 +202,7 @@ impl Device {
 
     /// `ibv_query_device(3)`.
     pub(crate) fn attr(&self) -> DeviceAttr {
+        let ops = self.transport.send_ops(QpKind::Rc, true);
         DeviceAttr {
             sys_image_guid: self.guid(),
             max_mr_size: u64::MAX >> 1,
@@ -219,6 +222,9 @@ impl Device {
             max_srq_sge: abi::MAX_SGE as u32,
             max_fast_reg_pages: MAX_FAST_REG_PAGES,
             max_pkeys: self.transport.port_immutable().pkey_table_len as u16,
+            atomics: ops & OPS_ATOMIC == OPS_ATOMIC,
+            atomic_write: ops & OP_ATOMIC_WRITE != 0,
+            flush: ops & OP_FLUSH != 0,
         }
     }
 

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/cpumask.h>
+#include <linux/ioport.h>
 #include <linux/irq_work.h>
+#include <linux/libnvdimm.h>
+#include <linux/mm.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/vmalloc.h>
@@ -195,17 +198,37 @@ size_t rurdma_umem_num_pages(struct ib_umem *umem)
 	return PAGE_ALIGN(ib_umem_offset(umem) + umem->length) >> PAGE_SHIFT;
 }
 
-int rurdma_umem_pages(struct ib_umem *umem, unsigned long *pages, size_t max)
+/* Pages of persistent memory are all of ZONE_DEVICE: for others nothing is looked up. */
+static bool rurdma_page_is_persistent(struct page *page)
+{
+	return is_zone_device_page(page) &&
+	       region_intersects(page_to_phys(page), PAGE_SIZE, IORESOURCE_MEM,
+				 IORES_DESC_PERSISTENT_MEMORY) == REGION_INTERSECTS;
+}
+
+int rurdma_umem_pages(struct ib_umem *umem, unsigned long *pages, size_t max,
+		      size_t *persistent)
 {
 	struct sg_page_iter iter;
+	struct page *page;
 	size_t n = 0;
 
+	*persistent = 0;
 	for_each_sgtable_page(&umem->sgt_append.sgt, &iter, 0) {
 		if (n == max)
 			return -EFAULT;
-		pages[n++] = (unsigned long)page_address(sg_page_iter_page(&iter));
+		page = sg_page_iter_page(&iter);
+		*persistent += rurdma_page_is_persistent(page);
+		pages[n++] = (unsigned long)page_address(page);
 	}
 	return n == max ? 0 : -EFAULT;
+}
+
+void rurdma_persist(void *at, size_t len)
+{
+	arch_wb_cache_pmem(at, len);
+	/* On this CPU, whose caches were written back. */
+	pmem_wmb();
 }
 
 /* ib_sg_to_pages() has no argument for its callback: the MR is embedded here. */

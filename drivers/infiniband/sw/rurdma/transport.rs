@@ -43,8 +43,9 @@ pub(crate) trait Transport: Sync {
     fn caps(&self) -> u64;
     /// Reads of a QP, inbound and outbound.
     fn max_rd_atom(&self) -> u32;
-    /// Operations that may be posted: bit n stands for opcode n (`enum rurdma_send_opcode`).
-    fn send_ops(&self, user: bool) -> u32;
+    /// Operations that may be posted to such a QP: bit n stands for opcode n (`enum
+    /// rurdma_send_opcode`).
+    fn send_ops(&self, kind: QpKind, user: bool) -> u32;
     /// State of a new QP.
     fn initial_state(&self) -> QpState;
 

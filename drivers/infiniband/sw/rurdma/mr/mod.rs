@@ -102,6 +102,10 @@ impl Mr {
                 )
             }
         };
+        // What a peer flushes is to be persistent then, so that the memory has to be.
+        if desc.access & access::FLUSH_PERSISTENT != 0 && !memory.is_persistent() {
+            return Err(EINVAL);
+        }
         dev.limits.mr.take()?;
         let mut memory = Some(memory);
         for _ in 0..INDEX_TRIES {
@@ -156,6 +160,10 @@ impl Mr {
         if access.is_some_and(|a| a & WRITES != 0) && !self.memory.writable() {
             return Err(not_supported());
         }
+        if access.is_some_and(|a| a & access::FLUSH_PERSISTENT != 0) && !self.memory.is_persistent()
+        {
+            return Err(EINVAL);
+        }
         let mut desc = self.desc.lock();
         if let Some(pd) = pd {
             desc.pd = pd.id;
@@ -177,6 +185,9 @@ impl Mr {
 
     /// Puts a fast registration in force (REG_MR).
     pub(crate) fn register(&self, key: u32, access: u32, pd: u64) -> Result<(), Denied> {
+        if access & access::FLUSH_PERSISTENT != 0 {
+            return Err(Denied::Rights);
+        }
         let mut desc = self.desc.lock();
         if !desc.fast || desc.valid || key_index(key) != self.index || desc.pd != pd {
             return Err(Denied::Key);

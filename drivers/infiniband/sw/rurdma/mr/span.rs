@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A checked piece of a memory region, and the copies from and to it.
+//! A checked piece of a memory region, the copies from and to it, and the atomics on it.
 
 use super::{key_index, LOCAL_DMA_LKEY};
 use crate::device::Device;
 use crate::kapi::net::skb::SkbChunk;
 use crate::kapi::rdma::memory::Access;
 use crate::proto::access::{self as proto, Denied, Region, Rights};
+use crate::proto::atomic::AtomicOp;
+use core::mem::size_of;
 use kernel::prelude::*;
 
 /// A range of memory that was checked for one access.
@@ -30,6 +32,32 @@ impl Span {
         length: u64,
         need: proto::Access,
     ) -> Result<Self, Denied> {
+        let (access, region) = Self::enter(dev, key, pd)?;
+        // All of the kernel's memory begins at 0: there the offset is the address.
+        Ok(Self {
+            access,
+            offset: region.check(need, addr, length)?,
+            length,
+        })
+    }
+
+    /// As [`Span::find`], all of the MR.
+    pub(crate) fn whole(
+        dev: &Device,
+        key: u32,
+        pd: u64,
+        need: proto::Access,
+    ) -> Result<Self, Denied> {
+        let (access, region) = Self::enter(dev, key, pd)?;
+        Ok(Self {
+            access,
+            offset: region.check(need, region.base, region.length)?,
+            length: region.length,
+        })
+    }
+
+    /// Finds the MR with `key`, if it is in force and of PD `pd`, and what it is.
+    fn enter(dev: &Device, key: u32, pd: u64) -> Result<(Access, Region), Denied> {
         let mr = dev.mrs.get(key_index(key)).ok_or(Denied::Key)?;
         let access = mr.memory.enter().ok_or(Denied::Key)?;
         let desc = *mr.desc.lock();
@@ -44,12 +72,7 @@ impl Span {
             length: desc.length,
             rights: Rights(desc.access),
         };
-        // All of the kernel's memory begins at 0: there the offset is the address.
-        Ok(Self {
-            access,
-            offset: region.check(need, addr, length)?,
-            length,
-        })
+        Ok((access, region))
     }
 
     /// As [`Span::find`] for an SGE of our own: `kernel` users may use the key of all memory.
@@ -90,6 +113,21 @@ impl Span {
     /// Copies `src` to `offset` of the range.
     pub(crate) fn write(&self, offset: u64, src: &[u8]) -> Result {
         self.access.write(self.at(offset, src.len())?, src)
+    }
+
+    /// Does `op` to the 8 bytes at `offset` of the range; gives what was there before. One access to
+    /// all other atomics, those of the CPU included. EINVAL if the bytes are not naturally aligned in
+    /// memory, which an aligned address does not say: an address is what the MR's owner calls it. Any
+    /// context.
+    #[inline]
+    pub(crate) fn atomic(&self, offset: u64, op: AtomicOp) -> Result<u64> {
+        self.access.atomic(self.at(offset, size_of::<u64>())?, op)
+    }
+
+    /// Makes what was placed in the range until now visible to everybody, and persistent where the
+    /// memory is. Any context.
+    pub(crate) fn flush(&self) {
+        self.access.flush();
     }
 
     /// Copies `len` bytes at `from` of a received buffer to `offset` of the range; takes them into

@@ -24,6 +24,10 @@ impl Rights {
     pub const MW_BIND: Rights = Rights(1 << 4);
     /// `IB_ZERO_BASED`.
     pub const ZERO_BASED: Rights = Rights(1 << 5);
+    /// `IB_ACCESS_FLUSH_GLOBAL`.
+    pub const FLUSH_GLOBAL: Rights = Rights(1 << 8);
+    /// `IB_ACCESS_FLUSH_PERSISTENT`.
+    pub const FLUSH_PERSISTENT: Rights = Rights(1 << 9);
 
     /// Both.
     #[must_use]
@@ -57,6 +61,8 @@ pub enum Access {
     RemoteWrite,
     /// Atomic of the peer.
     RemoteAtomic,
+    /// FLUSH of the peer, of the types that these rights stand for.
+    RemoteFlush(Rights),
 }
 
 impl Access {
@@ -68,6 +74,7 @@ impl Access {
             Access::RemoteRead => Rights::REMOTE_READ,
             Access::RemoteWrite => Rights::REMOTE_WRITE,
             Access::RemoteAtomic => Rights::REMOTE_ATOMIC,
+            Access::RemoteFlush(types) => types,
         }
     }
 }

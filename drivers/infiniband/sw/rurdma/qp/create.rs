@@ -151,7 +151,7 @@ impl Qp {
             sq_wr,
             wr_units,
         })?;
-        let ops = dev.transport.send_ops(user);
+        let ops = dev.transport.send_ops(init.kind, user);
         let made = Arc::pin_init(
             try_pin_init!(Self {
                 dev: dev.clone(),

@@ -5,7 +5,7 @@
 use super::Qp;
 use crate::kapi::rdma::qp::{QpState, RecvWrs, SendKind, SendWr, SendWrs};
 use crate::proto::ring::queue::Producer;
-use crate::proto::wqe::abi::{ExtReg, ExtUd, Sge, MAX_INLINE, MAX_SEND_BYTES, MAX_SGE};
+use crate::proto::wqe::abi::{ExtAtomic, ExtReg, ExtUd, Sge, MAX_INLINE, MAX_SEND_BYTES, MAX_SGE};
 use crate::proto::wqe::send::{Data, Remote, SendFlags, SendOp, SendWqe};
 use crate::proto::wqe::SgeList;
 use kernel::prelude::*;
@@ -45,6 +45,22 @@ impl Qp {
             SendKind::WriteImm(addr, key, imm) => SendOp::WriteImm(remote(addr, key), imm),
             SendKind::Read(addr, key) => SendOp::Read(remote(addr, key)),
             SendKind::ReadInv(addr, key) => SendOp::ReadInv(remote(addr, key)),
+            SendKind::CmpSwp(addr, key, compare, swap) => SendOp::CmpSwp(
+                remote(addr, key),
+                ExtAtomic {
+                    compare_add: compare,
+                    swap,
+                    ..ExtAtomic::default()
+                },
+            ),
+            SendKind::FetchAdd(addr, key, add) => SendOp::FetchAdd(
+                remote(addr, key),
+                ExtAtomic {
+                    compare_add: add,
+                    ..ExtAtomic::default()
+                },
+            ),
+            SendKind::AtomicWrite(addr, key) => SendOp::AtomicWrite(remote(addr, key)),
             SendKind::LocalInv(key) => SendOp::LocalInv(key),
             SendKind::RegMr(key, access) => SendOp::RegMr(
                 key,

@@ -42,6 +42,12 @@ pub(crate) struct DeviceAttr {
     pub(crate) max_fast_reg_pages: u32,
     /// P_Keys of a port.
     pub(crate) max_pkeys: u16,
+    /// Work requests may be atomics. They are atomic to the CPU, too.
+    pub(crate) atomics: bool,
+    /// Work requests may be atomic writes.
+    pub(crate) atomic_write: bool,
+    /// Work requests may be flushes, of both types.
+    pub(crate) flush: bool,
 }
 
 /// What `query_port` tells.
@@ -118,6 +124,10 @@ pub(crate) mod access {
     pub(crate) const REMOTE_ATOMIC: u32 = bindings::ib_access_flags_IB_ACCESS_REMOTE_ATOMIC;
     /// Memory windows may be bound.
     pub(crate) const MW_BIND: u32 = bindings::ib_access_flags_IB_ACCESS_MW_BIND;
+    /// A peer may make what it wrote visible to everybody (FLUSH).
+    pub(crate) const FLUSH_GLOBAL: u32 = bindings::ib_access_flags_IB_ACCESS_FLUSH_GLOBAL;
+    /// A peer may make what it wrote persistent (FLUSH).
+    pub(crate) const FLUSH_PERSISTENT: u32 = bindings::ib_access_flags_IB_ACCESS_FLUSH_PERSISTENT;
     /// Addresses count from zero.
     pub(crate) const ZERO_BASED: u32 = bindings::ib_access_flags_IB_ZERO_BASED;
     /// The memory is of huge pages: a hint.
@@ -130,6 +140,8 @@ pub(crate) mod access {
         | REMOTE_READ
         | REMOTE_ATOMIC
         | MW_BIND
+        | FLUSH_GLOBAL
+        | FLUSH_PERSISTENT
         | ZERO_BASED
         | HUGETLB
         | OPTIONAL;

@@ -194,6 +194,19 @@ pub(super) unsafe extern "C" fn query_device<D: Driver>(
             | bindings::ib_device_cap_flags_IB_DEVICE_PORT_ACTIVE_EVENT
             | bindings::ib_device_cap_flags_IB_DEVICE_SYS_IMAGE_GUID)
             as u64;
+        if a.flush {
+            out.device_cap_flags |= (bindings::ib_device_cap_flags_IB_DEVICE_FLUSH_GLOBAL
+                | bindings::ib_device_cap_flags_IB_DEVICE_FLUSH_PERSISTENT)
+                as u64;
+        }
+        if a.atomic_write {
+            out.device_cap_flags |= bindings::ib_device_cap_flags_IB_DEVICE_ATOMIC_WRITE as u64;
+        }
+        out.atomic_cap = if a.atomics {
+            bindings::ib_atomic_cap_IB_ATOMIC_GLOB
+        } else {
+            bindings::ib_atomic_cap_IB_ATOMIC_NONE
+        };
         out.kernel_cap_flags = u64::from(
             bindings::ib_kernel_cap_flags_IBK_LOCAL_DMA_LKEY
                 | bindings::ib_kernel_cap_flags_IBK_ALLOW_USER_UNREG,

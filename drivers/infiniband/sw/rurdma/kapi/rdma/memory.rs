@@ -8,12 +8,17 @@
 use crate::bindings;
 use crate::kapi::net::skb::SkbChunk;
 use crate::kapi::sync::{new_spinlock_irq, Gate, SpinLockIrq};
+use crate::proto::atomic::AtomicOp;
+use crate::proto::sync::fence;
 use core::marker::PhantomData;
+use core::mem::size_of;
 use core::ptr::{self, NonNull};
 use kernel::alloc::flags::GFP_KERNEL;
 use kernel::error::to_result;
 use kernel::page::{PAGE_SHIFT, PAGE_SIZE};
 use kernel::prelude::*;
+use kernel::sync::atomic::ordering::{Full, Relaxed};
+use kernel::sync::atomic::Atomic;
 use kernel::sync::{new_mutex, Arc, Mutex};
 
 /// Pages of a process, pinned by `ib_umem`; released on drop, in process context.
@@ -49,6 +54,17 @@ struct PageList {
     page_shift: usize,
 }
 
+/// Whether what is in memory is there after a loss of power.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Persistence {
+    /// It is not.
+    None,
+    /// Of some pages.
+    Some,
+    /// Of all.
+    All,
+}
+
 /// Memory that the device may access until it is revoked.
 ///
 /// # Invariants
@@ -61,6 +77,7 @@ pub(crate) struct Memory {
     gate: Gate,
     kind: Kind,
     writable: bool,
+    persistence: Persistence,
     #[pin]
     umem: Mutex<Option<Umem>>,
 }
@@ -87,12 +104,18 @@ impl Drop for Access {
 }
 
 impl Memory {
-    fn make(kind: Kind, writable: bool, umem: Option<Umem>) -> Result<Arc<Self>> {
+    fn make(
+        kind: Kind,
+        writable: bool,
+        persistence: Persistence,
+        umem: Option<Umem>,
+    ) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
                 gate <- Gate::new(),
                 kind,
                 writable,
+                persistence,
                 umem <- new_mutex!(umem, "Memory::umem"),
             }),
             GFP_KERNEL,
@@ -101,7 +124,7 @@ impl Memory {
 
     /// All of the kernel's memory.
     pub(crate) fn kernel() -> Result<Arc<Self>> {
-        Self::make(Kind::Kernel, true, None)
+        Self::make(Kind::Kernel, true, Persistence::None, None)
     }
 
     /// Room for `max` pages of a kernel user.
@@ -114,7 +137,7 @@ impl Memory {
             page_shift: PAGE_SHIFT,
         };
         let list = KBox::pin_init(new_spinlock_irq!(list, "Memory::list"), GFP_KERNEL)?;
-        Self::make(Kind::Fast(list), true, None)
+        Self::make(Kind::Fast(list), true, Persistence::None, None)
     }
 
     /// Pins `length` bytes at `start` of the calling process.
@@ -138,17 +161,35 @@ impl Memory {
         // SAFETY: The umem lives.
         let n = unsafe { bindings::rurdma_umem_num_pages(umem.0.as_ptr()) };
         let mut pages = KVVec::from_elem(0usize, n, GFP_KERNEL)?;
+        let mut persistent = 0;
         // SAFETY: The umem lives; `pages` has room for `n` addresses.
-        to_result(unsafe { bindings::rurdma_umem_pages(umem.0.as_ptr(), pages.as_mut_ptr(), n) })?;
+        to_result(unsafe {
+            bindings::rurdma_umem_pages(umem.0.as_ptr(), pages.as_mut_ptr(), n, &mut persistent)
+        })?;
+        let persistence = match persistent {
+            0 => Persistence::None,
+            all if all == n => Persistence::All,
+            _ => Persistence::Some,
+        };
         // SAFETY: The umem lives.
         let writable = unsafe { umem.0.as_ref() }.writable() != 0;
         let offset = start & (PAGE_SIZE - 1);
-        Self::make(Kind::User { pages, offset }, writable, Some(umem))
+        Self::make(
+            Kind::User { pages, offset },
+            writable,
+            persistence,
+            Some(umem),
+        )
     }
 
     /// Whether it may be written to at all.
     pub(crate) fn writable(&self) -> bool {
         self.writable
+    }
+
+    /// Whether all of it is there after a loss of power. Of the kernel's memory nobody knows.
+    pub(crate) fn is_persistent(&self) -> bool {
+        self.persistence == Persistence::All
     }
 
     /// Whether addresses in it are kernel addresses, rather than offsets.
@@ -230,6 +271,31 @@ impl Access {
         Ok(piece.len)
     }
 
+    /// As [`Self::with_piece`], for what changes the piece. In persistent memory that is persistent at
+    /// once, whoever wrote by whatever operation, so that a FLUSH has nothing to look for, and takes no
+    /// longer than any other operation.
+    fn change_piece(
+        &self,
+        offset: u64,
+        max: usize,
+        change: impl FnOnce(Piece) -> Result,
+    ) -> Result<usize> {
+        self.with_piece(offset, max, |piece| {
+            change(piece)?;
+            if self.memory.persistence != Persistence::None {
+                // SAFETY: By the type invariants the piece is memory of that length.
+                unsafe { bindings::rurdma_persist(piece.at.cast(), piece.len) };
+            }
+            Ok(())
+        })
+    }
+
+    /// What was placed until now is visible to everybody when this returns, and, where the memory is
+    /// persistent, there after a loss of power (see [`Self::change_piece`]). Any context.
+    pub(crate) fn flush(&self) {
+        fence();
+    }
+
     /// Copies `dst.len()` bytes at `offset` out of the memory. The caller has checked the rights.
     pub(crate) fn read(&self, mut offset: u64, mut dst: &mut [u8]) -> Result {
         while !dst.is_empty() {
@@ -251,7 +317,7 @@ impl Access {
     pub(crate) fn write(&self, mut offset: u64, mut src: &[u8]) -> Result {
         while !src.is_empty() {
             let from = src.as_ptr();
-            let n = self.with_piece(offset, src.len(), |piece| {
+            let n = self.change_piece(offset, src.len(), |piece| {
                 // SAFETY: As in `read`.
                 unsafe { bindings::rurdma_memcpy(piece.at.cast(), from.cast(), piece.len) };
                 Ok(())
@@ -260,6 +326,27 @@ impl Access {
             src = src.get(n..).ok_or(EFAULT)?;
         }
         Ok(())
+    }
+
+    /// Does `op` to the 8 bytes at `offset`, and gives what was there before, as a number of this
+    /// machine. It is one access to all CPUs, whoever runs on them: another atomic, of whatever QP or
+    /// device, and a process that uses atomics of its own come before it or after it. EINVAL if the
+    /// bytes are not naturally aligned in memory. See [`Access::read`].
+    pub(crate) fn atomic(&self, offset: u64, op: AtomicOp) -> Result<u64> {
+        let mut original = 0;
+        self.change_piece(offset, size_of::<u64>(), |piece| {
+            let at = piece.at.cast::<u64>();
+            if piece.len != size_of::<u64>() || !at.is_aligned() {
+                return Err(EINVAL);
+            }
+            // SAFETY: By the type invariants the piece is memory of that length, and lives while it is
+            // accessed; it is aligned. What else accesses it are atomics, processes and the copies of
+            // C code above, which are no concern of the compiler's.
+            let word = unsafe { Atomic::<u64>::from_ptr(at) };
+            original = execute(word, op);
+            Ok(())
+        })?;
+        Ok(original)
     }
 
     /// Copies `len` bytes at `from` of a received buffer to `offset`, and takes them into the
@@ -274,7 +361,7 @@ impl Access {
     ) -> Result {
         while len > 0 {
             let sum = crc.as_deref_mut();
-            let n = self.with_piece(offset, len, |piece| {
+            let n = self.change_piece(offset, len, |piece| {
                 // SAFETY: As in `read`.
                 unsafe { chunk.copy_to_raw(from, piece.at, piece.len, sum) }
             })?;
@@ -283,6 +370,25 @@ impl Access {
             len -= n;
         }
         Ok(())
+    }
+}
+
+/// Does `op` to `word`, fully ordered, and gives what was there before.
+fn execute(word: &Atomic<u64>, op: AtomicOp) -> u64 {
+    match op {
+        AtomicOp::Store(value) => return word.xchg(value, Full),
+        AtomicOp::FetchAdd { add, add_mask: 0 } => return word.fetch_add(add, Full),
+        _ => {}
+    }
+    let mut old = word.load(Relaxed);
+    loop {
+        // What does not compare is stored as it is, so that it is ordered like what does.
+        let new = op.apply(old).unwrap_or(old);
+        match word.cmpxchg(old, new, Full) {
+            Ok(_) => return old,
+            // Somebody else's success: this comes to an end.
+            Err(now) => old = now,
+        }
     }
 }
 

@@ -179,6 +179,12 @@ pub(crate) enum SendKind {
     Read(u64, u32),
     /// RDMA read that invalidates the sink's key.
     ReadInv(u64, u32),
+    /// Compare and swap at address, key: what is compared, what is swapped in.
+    CmpSwp(u64, u32, u64, u64),
+    /// Fetch and add at address, key: what is added.
+    FetchAdd(u64, u32, u64),
+    /// Atomic write to address, key.
+    AtomicWrite(u64, u32),
     /// Invalidate a local key.
     LocalInv(u32),
     /// Fast registration: key and access rights.
@@ -272,6 +278,10 @@ impl<'a> SendWrs<'a> {
             let rdma = unsafe { &*self.next.cast::<bindings::ib_rdma_wr>() };
             (rdma.remote_addr, rdma.rkey)
         };
+        let atomic = || {
+            // SAFETY: A work request with this opcode is embedded in an `ib_atomic_wr`.
+            unsafe { &*self.next.cast::<bindings::ib_atomic_wr>() }
+        };
         let kind = match wr.opcode {
             bindings::ib_wr_opcode_IB_WR_SEND => SendKind::Send,
             bindings::ib_wr_opcode_IB_WR_SEND_WITH_IMM => SendKind::SendImm(ex),
@@ -291,6 +301,18 @@ impl<'a> SendWrs<'a> {
             bindings::ib_wr_opcode_IB_WR_RDMA_READ_WITH_INV => {
                 let (addr, key) = rdma();
                 SendKind::ReadInv(addr, key)
+            }
+            bindings::ib_wr_opcode_IB_WR_ATOMIC_CMP_AND_SWP => {
+                let wr = atomic();
+                SendKind::CmpSwp(wr.remote_addr, wr.rkey, wr.compare_add, wr.swap)
+            }
+            bindings::ib_wr_opcode_IB_WR_ATOMIC_FETCH_AND_ADD => {
+                let wr = atomic();
+                SendKind::FetchAdd(wr.remote_addr, wr.rkey, wr.compare_add)
+            }
+            bindings::ib_wr_opcode_IB_WR_ATOMIC_WRITE => {
+                let (addr, key) = rdma();
+                SendKind::AtomicWrite(addr, key)
             }
             bindings::ib_wr_opcode_IB_WR_LOCAL_INV => SendKind::LocalInv(ex),
             bindings::ib_wr_opcode_IB_WR_REG_MR => {

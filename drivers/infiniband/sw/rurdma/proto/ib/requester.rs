@@ -214,6 +214,11 @@ impl<S: DerefMut<Target = [Slot]>> Requester<S> {
         self.waits = false;
     }
 
+    /// Whether work requests may have an answer of their own: reads and atomics are granted.
+    pub fn may_ask(&self) -> bool {
+        self.limits.reads != 0
+    }
+
     /// UC: what was sent is as good as arrived.
     pub fn all_arrived(&mut self) {
         self.unacked = self.unsent;

@@ -11,6 +11,7 @@
 use super::cut::Mtu;
 use super::responses::{Ack, Answer, Resource, Responses, TooMany};
 use crate::proto::serial::Psn;
+use crate::proto::wire::ib::flush::FlushKind;
 use crate::proto::wire::ib::opcode::{Extra, Op, Place, Service};
 use crate::proto::wire::ib::packet::{Atomic, Received, Remote};
 use crate::proto::wire::ib::syndrome::{Nak, Syndrome};
@@ -46,10 +47,23 @@ pub enum Step {
     CmpSwp(Atomic),
     /// Fetch and add.
     FetchAdd(Atomic),
-    /// Flush: its type and level, and the memory.
-    Flush(u32, Remote),
+    /// Flush: what is asked for, and the memory.
+    Flush(FlushKind, Remote),
     /// 8 bytes at once.
     AtomicWrite(Remote),
+}
+
+impl Step {
+    /// How it is answered, if otherwise than by an acknowledge; `result` is that of an atomic.
+    const fn answer(&self, result: u64) -> Option<Answer> {
+        match *self {
+            Step::Send { .. } | Step::Write { .. } => None,
+            Step::Read(remote) => Some(Answer::Read(remote)),
+            Step::CmpSwp(_) | Step::FetchAdd(_) => Some(Answer::Atomic(result)),
+            Step::AtomicWrite(_) => Some(Answer::Done),
+            Step::Flush(..) => Some(Answer::Flushed),
+        }
+    }
 }
 
 /// What a packet means.
@@ -152,7 +166,18 @@ impl<S: DerefMut<Target = [Resource]>> Responder<S> {
             return Verdict::Repeat;
         }
         match self.step(r) {
-            Some(step) => Verdict::Execute(step),
+            Some(step) => {
+                // Before it is executed: an atomic that is refused has not happened.
+                let room = match step.answer(0) {
+                    Some(answer) => self.responses.make_room(answer),
+                    None => Ok(()),
+                };
+                if room.is_err() {
+                    self.refuse(Nak::InvalidRequest);
+                    return Verdict::Invalid;
+                }
+                Verdict::Execute(step)
+            }
             None if self.service == Service::Uc => self.lost(r),
             None => {
                 self.refuse(Nak::InvalidRequest);
@@ -212,7 +237,10 @@ impl<S: DerefMut<Target = [Resource]>> Responder<S> {
             }
             Op::CmpSwp => (len == 0).then_some(Step::CmpSwp(p.atomic)),
             Op::FetchAdd => (len == 0).then_some(Step::FetchAdd(p.atomic)),
-            Op::Flush => (len == 0).then_some(Step::Flush(p.flush, p.remote)),
+            Op::Flush => {
+                let kind = FlushKind::from_word(p.flush)?;
+                (len == 0).then_some(Step::Flush(kind, p.remote))
+            }
             Op::AtomicWrite => {
                 (len == 8 && p.remote.length == 8).then_some(Step::AtomicWrite(p.remote))
             }
@@ -260,16 +288,11 @@ impl<S: DerefMut<Target = [Resource]>> Responder<S> {
             _ => (true, 1),
         };
         let msn = if ends { self.msn + 1 } else { self.msn } & 0xff_ffff;
-        let answer = match *step {
-            Step::Read(remote) => {
-                packets = self.mtu.packets(remote.length);
-                Some(Answer::Read(remote))
-            }
-            Step::CmpSwp(_) | Step::FetchAdd(_) => Some(Answer::Atomic(result)),
-            Step::Flush(..) | Step::AtomicWrite(_) => Some(Answer::Done),
-            Step::Send { .. } | Step::Write { .. } => None,
-        };
+        let answer = step.answer(result);
         if let Some(answer) = answer {
+            if let Answer::Read(remote) = answer {
+                packets = self.mtu.packets(remote.length);
+            }
             if let Err(e) = self.responses.push(answer, psn, packets, msn) {
                 self.refuse(Nak::InvalidRequest);
                 return Err(e);

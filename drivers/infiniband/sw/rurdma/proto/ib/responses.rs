@@ -10,7 +10,7 @@
 use super::cut::{Mtu, Piece};
 use crate::proto::serial::Psn;
 use crate::proto::wire::ib::packet::Remote;
-use crate::proto::wire::ib::syndrome::Syndrome;
+use crate::proto::wire::ib::syndrome::{Nak, Syndrome};
 use core::ops::DerefMut;
 
 /// What a request asked to be told.
@@ -20,8 +20,18 @@ pub enum Answer {
     Read(Remote),
     /// What was there before an atomic.
     Atomic(u64),
-    /// It is done: an empty read response (annex A19, FLUSH and ATOMIC WRITE).
+    /// It is done: an empty read response (annex A19, ATOMIC WRITE).
     Done,
+    /// The same of a FLUSH, of which any number may be on their way.
+    Flushed,
+}
+
+impl Answer {
+    /// Whether it takes one of the responder resources that were agreed upon. A FLUSH may be done again,
+    /// so that nothing has to be kept for it; there are requesters that do not count it.
+    const fn counts(&self) -> bool {
+        !matches!(self, Answer::Flushed)
+    }
 }
 
 /// A request with an answer of its own.
@@ -141,6 +151,37 @@ impl<S: DerefMut<Target = [Resource]>> Responses<S> {
         self.slots.get_mut(number as usize & mask)
     }
 
+    /// Answers that wait to be sent, those that count.
+    fn waiting(&mut self) -> u32 {
+        let mut waiting = 0;
+        let mut number = self.unsent;
+        while number != self.next {
+            waiting += u32::from(
+                self.slot(number)
+                    .is_some_and(|r| r.answer.counts() && r.sent < r.packets),
+            );
+            number = number.wrapping_add(1);
+        }
+        waiting
+    }
+
+    /// Makes room for one more such answer, which there is if the requester keeps to what was agreed upon.
+    pub fn make_room(&mut self, answer: Answer) -> Result<(), TooMany> {
+        loop {
+            self.skip_sent();
+            let kept = self.next.wrapping_sub(self.unsent) as usize;
+            if kept < self.slots.len() && (!answer.counts() || self.waiting() < self.depth) {
+                return Ok(());
+            }
+            // Whoever goes on asking has the answers that are only being repeated.
+            let number = self.unsent;
+            if kept == 0 || !self.slot(number).is_some_and(|r| r.answered) {
+                return Err(TooMany);
+            }
+            self.unsent = number.wrapping_add(1);
+        }
+    }
+
     /// A request was executed, or a read accepted: its answer follows when it is its turn.
     pub fn push(
         &mut self,
@@ -149,15 +190,7 @@ impl<S: DerefMut<Target = [Resource]>> Responses<S> {
         packets: u32,
         msn: u32,
     ) -> Result<(), TooMany> {
-        self.skip_sent();
-        if self.next.wrapping_sub(self.unsent) >= self.depth {
-            // Whoever goes on asking has the answers that are only being repeated.
-            let number = self.unsent;
-            if !self.slot(number).is_some_and(|r| r.answered) {
-                return Err(TooMany);
-            }
-            self.unsent = number.wrapping_add(1);
-        }
+        self.make_room(answer)?;
         let number = self.next;
         *self.slot(number).ok_or(TooMany)? = Resource {
             answer,
@@ -168,7 +201,7 @@ impl<S: DerefMut<Target = [Resource]>> Responses<S> {
             answered: false,
         };
         self.next = number.wrapping_add(1);
-        self.known = (self.known + 1).min(self.depth);
+        self.known = (self.known + 1).min(self.slots.len() as u32);
         // The answer says all that an acknowledge of an earlier request would.
         self.ack = None;
         Ok(())
@@ -190,6 +223,14 @@ impl<S: DerefMut<Target = [Resource]>> Responses<S> {
         self.ack.is_some_and(|a| a.syndrome != Syndrome::Ack)
     }
 
+    /// Whether a refusal that ends the connection waits to be sent.
+    pub fn ends(&self) -> bool {
+        self.ack.is_some_and(|a| match a.syndrome {
+            Syndrome::Ack | Syndrome::Rnr(_) | Syndrome::Nak(Nak::Sequence) => false,
+            Syndrome::Nak(_) => true,
+        })
+    }
+
     /// An acknowledge follows. It says what one that has not been sent would have said, too.
     pub fn acknowledge(&mut self, ack: Ack) {
         self.ack = Some(ack);
@@ -209,7 +250,7 @@ impl<S: DerefMut<Target = [Resource]>> Responses<S> {
                     psn,
                     msn: r.msn,
                 },
-                Answer::Done => Next::Read {
+                Answer::Done | Answer::Flushed => Next::Read {
                     remote: Remote::default(),
                     piece: mtu.piece(0, 0),
                     psn,
@@ -276,7 +317,7 @@ impl<S: DerefMut<Target = [Resource]>> Responses<S> {
                     r.first = psn;
                     r.packets = mtu.packets(asks.length);
                 }
-                (Answer::Atomic(_) | Answer::Done, None) => {}
+                (Answer::Atomic(_) | Answer::Done | Answer::Flushed, None) => {}
                 _ => return false,
             }
             r.sent = 0;

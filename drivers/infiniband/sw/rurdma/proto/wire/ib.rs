@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod flush;
 pub mod hdr;
 pub mod icrc;
 pub mod opcode;

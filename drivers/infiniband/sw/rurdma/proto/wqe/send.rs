@@ -99,8 +99,26 @@ pub const OPS_IWARP: u32 = op_bit(opcode::NOP)
     | op_bit(opcode::LOCAL_INV);
 /// Opcodes that kernel users have in addition.
 pub const OPS_KERNEL: u32 = op_bit(opcode::READ_INV) | op_bit(opcode::REG_MR);
-/// Opcodes of the operations that every RoCE queue has.
-pub const OPS_ROCE: u32 = OPS_IWARP | op_bit(opcode::SEND_IMM) | op_bit(opcode::WRITE_IMM);
+/// Opcodes of a datagram queue.
+pub const OPS_UD: u32 = op_bit(opcode::NOP) | op_bit(opcode::SEND) | op_bit(opcode::SEND_IMM);
+/// Opcodes of a UC queue.
+pub const OPS_UC: u32 =
+    OPS_UD | op_bit(opcode::WRITE) | op_bit(opcode::WRITE_IMM) | op_bit(opcode::LOCAL_INV);
+/// Opcodes of atomic operations.
+pub const OPS_ATOMIC: u32 = op_bit(opcode::CMP_SWP) | op_bit(opcode::FETCH_ADD);
+/// Opcode of an atomic write.
+pub const OP_ATOMIC_WRITE: u32 = op_bit(opcode::ATOMIC_WRITE);
+/// Opcode of a flush.
+pub const OP_FLUSH: u32 = op_bit(opcode::FLUSH);
+/// Opcodes of an RC queue.
+pub const OPS_RC: u32 = OPS_UC
+    | op_bit(opcode::SEND_INV)
+    | op_bit(opcode::READ)
+    | OPS_ATOMIC
+    | OP_ATOMIC_WRITE
+    | OP_FLUSH;
+/// Opcodes that kernel users of connected queues have in addition.
+pub const OPS_CONNECTED_KERNEL: u32 = op_bit(opcode::REG_MR);
 /// Opcodes of RFC 7306.
 pub const OPS_RFC7306: u32 = op_bit(opcode::SEND_IMM)
     | op_bit(opcode::WRITE_IMM)
@@ -231,6 +249,10 @@ impl<'a> SendWqe<'a> {
                 let ext: ExtFlush = read_ext(ext)?;
                 if ext.kind == 0 || ext.kind > 3 || ext.level > 1 {
                     return Err(WqeError::Field);
+                }
+                // The wire has 32 bits for it; of a whole region it says nothing.
+                if ext.level == 0 && u32::try_from(ext.length).is_err() {
+                    return Err(WqeError::Length);
                 }
                 SendOp::Flush(remote, ext)
             }

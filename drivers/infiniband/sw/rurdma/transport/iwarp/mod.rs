@@ -55,7 +55,7 @@ impl Transport for Iwarp {
         MAX_RD_ATOM
     }
 
-    fn send_ops(&self, user: bool) -> u32 {
+    fn send_ops(&self, _kind: QpKind, user: bool) -> u32 {
         if user {
             OPS_IWARP
         } else {

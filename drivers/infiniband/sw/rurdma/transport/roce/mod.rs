@@ -2,8 +2,8 @@
 
 //! RoCEv2: the InfiniBand transport over UDP (IBTA volume 1, chapter 9 and annex A17).
 //!
-//! SEND, WRITE and READ of RC, UC and UD QPs, and the GSI for ib_cm. Not here yet: atomics, FLUSH and ATOMIC
-//! WRITE, multicast, memory windows.
+//! SEND and WRITE of RC and UC QPs; READ, atomics, ATOMIC WRITE and FLUSH of RC QPs; SEND of UD QPs, and
+//! the GSI for ib_cm. Not here yet: multicast, memory windows.
 
 #![forbid(unsafe_code)]
 
@@ -15,7 +15,7 @@ use crate::kapi::rdma::qp_attr::{QpAttr, QpQuery};
 use crate::mcast::MAX_MEMBERS;
 use crate::proto::ib::cut::Mtu;
 use crate::proto::wire::ib::QPN_GSI;
-use crate::proto::wqe::send::{OPS_KERNEL, OPS_ROCE};
+use crate::proto::wqe::send::{OPS_CONNECTED_KERNEL, OPS_RC, OPS_UC, OPS_UD};
 use crate::qp::{Cause, Qp};
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -69,11 +69,16 @@ impl Transport for Roce {
         MAX_RD_ATOM
     }
 
-    fn send_ops(&self, user: bool) -> u32 {
+    fn send_ops(&self, kind: QpKind, user: bool) -> u32 {
+        let (ops, kernel) = match kind {
+            QpKind::Rc => (OPS_RC, OPS_CONNECTED_KERNEL),
+            QpKind::Uc => (OPS_UC, OPS_CONNECTED_KERNEL),
+            QpKind::Ud | QpKind::Gsi => (OPS_UD, 0),
+        };
         if user {
-            OPS_ROCE
+            ops
         } else {
-            OPS_ROCE | OPS_KERNEL
+            ops | kernel
         }
     }
 

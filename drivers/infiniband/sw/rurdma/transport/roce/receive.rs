@@ -15,19 +15,23 @@ use crate::kapi::rdma::av::gid_of_ip;
 use crate::kapi::rdma::qp::{QpKind, QpState};
 use crate::kapi::rdma::stats::Counter;
 use crate::kapi::time;
-use crate::mr::{sges::locate, sges::scatter, Span};
-use crate::proto::access::{Access, Denied};
+use crate::mr::sges::{locate, scatter, scatter_bytes};
+use crate::mr::Span;
+use crate::proto::access::{Access, Denied, Rights};
+use crate::proto::atomic::AtomicOp;
 use crate::proto::ib::requester::Effect;
 use crate::proto::ib::responder::{Step, Verdict};
+use crate::proto::wire::ib::flush::FlushKind;
 use crate::proto::wire::ib::icrc::IpFields;
 use crate::proto::wire::ib::opcode::{Extra, Op};
-use crate::proto::wire::ib::packet::{Packet, Received, Remote};
+use crate::proto::wire::ib::packet::{Atomic, Packet, Received, Remote};
 use crate::proto::wire::ib::syndrome::{rnr_timer_us, Nak, Syndrome};
 use crate::proto::wire::ib::{QPN_GSI, QPN_MULTICAST};
 use crate::proto::wqe::abi::{Cqe, Sge, MAX_SGE};
 use crate::proto::wqe::send::Data;
 use crate::qp::{Cause, Qp};
 use crate::rq::TakeError;
+use core::mem::size_of;
 use core::net::IpAddr;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -164,23 +168,27 @@ fn request(qp: &Arc<Qp>, c: &mut Connected, d: &Datagram<'_>, r: &Received) {
     }
 }
 
-fn denied(qp: &Qp, _why: Denied) -> Refusal {
+fn denied(qp: &Qp, why: Denied) -> Refusal {
     qp.dev.counters.count(Counter::AccessErrors);
-    Refusal::Nak(Nak::RemoteAccess, Cause::Access)
+    match why {
+        Denied::Unaligned => Refusal::Nak(Nak::InvalidRequest, Cause::Request),
+        _ => Refusal::Nak(Nak::RemoteAccess, Cause::Access),
+    }
+}
+
+/// Whether the QP has all of these rights. An operation that it was not set up for is no violation of
+/// memory, but a request that makes no sense (IBTA volume 1, section 9.9.3: "unsupported or reserved
+/// opcode").
+fn permits(qp: &Qp, rights: u32) -> Result<(), Refusal> {
+    if qp.access() & rights == rights {
+        return Ok(());
+    }
+    qp.dev.counters.count(Counter::AccessErrors);
+    Err(Refusal::Nak(Nak::InvalidRequest, Cause::Request))
 }
 
 /// The peer's access to memory of ours.
-fn remote(
-    qp: &Qp,
-    right: u32,
-    m: &Remote,
-    at: u32,
-    len: usize,
-    need: Access,
-) -> Result<Span, Refusal> {
-    if qp.access() & right == 0 {
-        return Err(denied(qp, Denied::Rights));
-    }
+fn remote(qp: &Qp, m: &Remote, at: u32, len: usize, need: Access) -> Result<Span, Refusal> {
     let va = m.va.wrapping_add(u64::from(at));
     Span::find(&qp.dev, m.rkey, qp.pd.id, va, len as u64, need).map_err(|e| denied(qp, e))
 }
@@ -253,30 +261,17 @@ fn execute(
             offset,
             imm,
         } => {
+            permits(qp, access::REMOTE_WRITE)?;
             if place.begins() && m.length > 0 {
                 // All of it, before the first byte.
                 let all = m.length as usize;
-                drop(remote(
-                    qp,
-                    access::REMOTE_WRITE,
-                    &m,
-                    0,
-                    all,
-                    Access::RemoteWrite,
-                )?);
+                drop(remote(qp, &m, 0, all, Access::RemoteWrite)?);
             }
             if imm {
                 take_recv(qp, c)?;
             }
             if len > 0 {
-                let span = remote(
-                    qp,
-                    access::REMOTE_WRITE,
-                    &m,
-                    offset,
-                    len,
-                    Access::RemoteWrite,
-                )?;
+                let span = remote(qp, &m, offset, len, Access::RemoteWrite)?;
                 span.place(0, &d.chunk(), from, len, None)
                     .map_err(|_| denied(qp, Denied::Bounds))?;
             }
@@ -290,24 +285,72 @@ fn execute(
             Ok(0)
         }
         Step::Read(m) => {
+            permits(qp, access::REMOTE_READ)?;
             if m.length > 0 {
                 let all = m.length as usize;
-                drop(remote(
-                    qp,
-                    access::REMOTE_READ,
-                    &m,
-                    0,
-                    all,
-                    Access::RemoteRead,
-                )?);
+                drop(remote(qp, &m, 0, all, Access::RemoteRead)?);
             }
             Ok(0)
         }
-        // Not offered, so nobody who keeps to the rules asks.
-        Step::CmpSwp(_) | Step::FetchAdd(_) | Step::Flush(..) | Step::AtomicWrite(_) => {
-            Err(Refusal::Nak(Nak::InvalidRequest, Cause::Request))
+        Step::CmpSwp(a) => atomic(qp, &a, AtomicOp::cmp_swp(a.compare, a.swap_add)),
+        Step::FetchAdd(a) => atomic(qp, &a, AtomicOp::fetch_add(a.swap_add)),
+        Step::AtomicWrite(m) => {
+            permits(qp, access::REMOTE_WRITE)?;
+            let span = remote(qp, &m, 0, len, Access::RemoteWrite)?;
+            let bytes = d.payload.get(from..).and_then(|b| b.first_chunk());
+            let Some(bytes) = bytes.filter(|_| m.va % 8 == 0) else {
+                return Err(denied(qp, Denied::Unaligned));
+            };
+            at_once(qp, &span, AtomicOp::Store(u64::from_ne_bytes(*bytes))).map(|_| 0)
         }
+        Step::Flush(kind, m) => flush(qp, kind, &m).map(|()| 0),
     }
+}
+
+/// An atomic of the peer; gives what was there before.
+fn atomic(qp: &Qp, a: &Atomic, op: AtomicOp) -> Result<u64, Refusal> {
+    permits(qp, access::REMOTE_ATOMIC)?;
+    let m = Remote {
+        va: a.va,
+        rkey: a.rkey,
+        length: size_of::<u64>() as u32,
+    };
+    let span = remote(qp, &m, 0, size_of::<u64>(), Access::RemoteAtomic)?;
+    at_once(qp, &span, op)
+}
+
+/// One access to the 8 bytes of a span. An aligned address need not be one of aligned memory.
+fn at_once(qp: &Qp, span: &Span, op: AtomicOp) -> Result<u64, Refusal> {
+    span.atomic(0, op).map_err(|e| {
+        denied(
+            qp,
+            if e == EINVAL {
+                Denied::Unaligned
+            } else {
+                Denied::Bounds
+            },
+        )
+    })
+}
+
+/// A FLUSH of the peer (annex A19). What came before it was placed as it came.
+fn flush(qp: &Qp, kind: FlushKind, m: &Remote) -> Result<(), Refusal> {
+    let mut rights = Rights::default();
+    if kind.global {
+        rights = rights.with(Rights::FLUSH_GLOBAL);
+    }
+    if kind.persistent {
+        rights = rights.with(Rights::FLUSH_PERSISTENT);
+    }
+    permits(qp, rights.0)?;
+    let need = Access::RemoteFlush(rights);
+    let span = if kind.whole {
+        Span::whole(&qp.dev, m.rkey, qp.pd.id, need).map_err(|e| denied(qp, e))?
+    } else {
+        remote(qp, m, 0, m.length as usize, need)?
+    };
+    span.flush();
+    Ok(())
 }
 
 fn take_recv(qp: &Arc<Qp>, c: &mut Connected) -> Result<(), Refusal> {
@@ -382,7 +425,7 @@ fn answered(qp: &Arc<Qp>, c: &mut Connected, d: &Datagram<'_>, r: &Received) {
     complete(qp, c);
 }
 
-/// Puts what a read brought where the work request says.
+/// Puts what a read brought, or what was there before an atomic, where the work request says.
 fn place(
     qp: &Arc<Qp>,
     c: &Connected,
@@ -404,6 +447,10 @@ fn place(
         n += 1;
     }
     let sges = sges.get(..n).unwrap_or(&[]);
+    if r.packet.opcode.op == Op::AtomicAcknowledge {
+        // A number on the wire, and in memory one of this machine.
+        return scatter_bytes(qp, qp.pd.id, sges, &r.packet.original.to_ne_bytes()).is_ok();
+    }
     let find = |at| locate(sges, at);
     scatter(
         qp,

@@ -16,12 +16,14 @@ use crate::proto::access::{Access, Denied};
 use crate::proto::ib::requester::{Kind, Request};
 use crate::proto::ib::responses::Next as Answer;
 use crate::proto::ring::queue::Consumer;
+use crate::proto::wire::ib::flush::FlushKind;
 use crate::proto::wire::ib::opcode::{Extra, Op, Opcode, Service};
-use crate::proto::wire::ib::packet::{Packet, Remote};
+use crate::proto::wire::ib::packet::{Atomic, Packet, Remote};
 use crate::proto::wire::ib::syndrome::{Nak, Syndrome};
-use crate::proto::wqe::abi::{Sge, MAX_SEND_BYTES, MAX_SGE, VENDOR_ERR_FRAME, WQE_UNIT};
+use crate::proto::wqe::abi::{ExtFlush, Sge, MAX_SEND_BYTES, MAX_SGE, VENDOR_ERR_FRAME, WQE_UNIT};
 use crate::proto::wqe::fetch::{next_send, FetchError, SendBuf};
 use crate::proto::wqe::send::{Data, SendFlags, SendOp, SendWqe};
+use crate::proto::wqe::WqeError;
 use crate::qp::{Cause, Qp, Record};
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -223,11 +225,43 @@ impl Tx {
                 };
                 Op::ReadRequest
             }
-            _ => return Err(Stop::Failed),
+            SendOp::CmpSwp(r, ext) => {
+                p.atomic = Atomic {
+                    va: r.addr,
+                    rkey: r.rkey,
+                    swap_add: ext.swap,
+                    compare: ext.compare_add,
+                };
+                Op::CmpSwp
+            }
+            SendOp::FetchAdd(r, ext) => {
+                p.atomic = Atomic {
+                    va: r.addr,
+                    rkey: r.rkey,
+                    swap_add: ext.compare_add,
+                    compare: 0,
+                };
+                Op::FetchAdd
+            }
+            SendOp::AtomicWrite(r) => {
+                p.remote = whole(r, wqe.length);
+                Op::AtomicWrite
+            }
+            SendOp::Flush(r, ext) => {
+                let kind = flush_kind(&ext);
+                p.flush = kind.word();
+                // All of the region needs no range.
+                p.remote = whole(r, if kind.whole { 0 } else { ext.length as u32 });
+                Op::Flush
+            }
+            SendOp::Nop | SendOp::LocalInv(_) | SendOp::RegMr(..) | SendOp::BindMw(..) => {
+                return Err(Stop::Failed)
+            }
         };
         let len = match next.request.kind {
-            Kind::Plain => piece.len as usize,
-            _ => 0,
+            // Of FLUSH and ATOMIC WRITE only the latter has data.
+            Kind::Plain | Kind::Empty => piece.len as usize,
+            Kind::Read | Kind::Atomic => 0,
         };
         let port = source_port(path.av.flow_label, qp.number, path.attr.dest_qpn);
         let mut denied = false;
@@ -295,6 +329,28 @@ impl Tx {
                 return Err(self.reject(qp, wr_id, units as u8, e.wc_status(), e.vendor_err()));
             }
         };
+        let asks = matches!(
+            wqe.op,
+            SendOp::Read(_)
+                | SendOp::ReadInv(_)
+                | SendOp::CmpSwp(..)
+                | SendOp::FetchAdd(..)
+                | SendOp::AtomicWrite(_)
+                | SendOp::Flush(..)
+        );
+        if asks && !c.requester.may_ask() {
+            // It would never have its turn.
+            let wr_id = wqe.wr_id;
+            self.consumer.advance(units);
+            let error = WqeError::Opcode;
+            return Err(self.reject(
+                qp,
+                wr_id,
+                units as u8,
+                error.wc_status(),
+                error.vendor_err(),
+            ));
+        }
         let fenced = wqe.flags.contains(SendFlags::FENCE);
         let kind = match wqe.op {
             SendOp::Read(_) | SendOp::ReadInv(_) => Kind::Read,
@@ -382,10 +438,23 @@ impl Tx {
     }
 }
 
+/// What a checked work request asks to be flushed, and how.
+fn flush_kind(ext: &ExtFlush) -> FlushKind {
+    FlushKind {
+        global: ext.kind & 1 != 0,
+        persistent: ext.kind & 2 != 0,
+        whole: ext.level != 0,
+    }
+}
+
 fn record(wqe: &SendWqe<'_>, units: u32) -> Record {
     let (opcode, byte_len) = match wqe.op {
         SendOp::Write(_) | SendOp::WriteImm(..) => (opcode::RDMA_WRITE, wqe.length),
         SendOp::Read(_) | SendOp::ReadInv(_) => (opcode::RDMA_READ, wqe.length),
+        SendOp::CmpSwp(..) => (opcode::COMP_SWAP, wqe.length),
+        SendOp::FetchAdd(..) => (opcode::FETCH_ADD, wqe.length),
+        SendOp::AtomicWrite(_) => (opcode::ATOMIC_WRITE, wqe.length),
+        SendOp::Flush(..) => (opcode::FLUSH, 0),
         SendOp::LocalInv(_) => (opcode::LOCAL_INV, 0),
         SendOp::RegMr(..) => (WC_REG_MR, 0),
         _ => (opcode::SEND, wqe.length),
@@ -438,12 +507,11 @@ pub(super) fn invalidate(qp: &Qp, key: u32) -> Result<(), Denied> {
     }
 }
 
-/// The next packet of an answer. In ERROR only the refusal that led there.
+/// The next packet of an answer. In ERROR only the refusal that led there, and what has to come before it.
 fn answer(qp: &Arc<Qp>, c: &mut Connected, path: &Path, state: QpState) -> Result<TxPacket, Stop> {
     let mtu = c.responder.mtu();
     let next = c.responder.responses.peek(mtu).ok_or(Stop::Idle)?;
-    let refusal = matches!(&next, Answer::Ack(ack) if ack.syndrome != Syndrome::Ack);
-    if state == QpState::Error && !refusal {
+    if state == QpState::Error && !c.responder.responses.ends() {
         return Err(Stop::Idle);
     }
     let port = source_port(path.av.flow_label, qp.number, path.attr.dest_qpn);

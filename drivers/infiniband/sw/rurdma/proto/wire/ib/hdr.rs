@@ -110,7 +110,7 @@ pub struct Deth {
 )]
 #[repr(C)]
 pub struct Feth {
-    /// `FLUSH_TYPE_*` in the low 4 bits, `FLUSH_LEVEL_*` in the two above.
+    /// See [`FlushKind`](super::flush::FlushKind).
     pub word: U32,
 }
 

@@ -81,7 +81,7 @@ pub struct Packet {
     pub msn: u32,
     /// AtomicAckETH.
     pub original: u64,
-    /// FETH.
+    /// FETH: the word of a [`FlushKind`](super::flush::FlushKind).
     pub flush: u32,
 }
 

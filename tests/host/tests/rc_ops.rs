@@ -1,0 +1,359 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! RC operations with an answer of their own, one rule at a time: atomics, ATOMIC WRITE, FLUSH.
+
+#![allow(missing_docs)]
+
+use rurdma_host_tests::proto::ib::cut::Mtu;
+use rurdma_host_tests::proto::ib::requester::{
+    Effect, Idle, Kind, Limits, Next, Request, Requester, Slot, RETRY_EXC,
+};
+use rurdma_host_tests::proto::ib::responder::{Responder, Step, Verdict};
+use rurdma_host_tests::proto::ib::responses::{Next as Answer, Resource};
+use rurdma_host_tests::proto::serial::Psn;
+use rurdma_host_tests::proto::wire::ib::flush::FlushKind;
+use rurdma_host_tests::proto::wire::ib::opcode::{Extra, Op, Opcode, Place, Service};
+use rurdma_host_tests::proto::wire::ib::packet::{Packet, Received, Remote};
+use rurdma_host_tests::proto::wire::ib::syndrome::{Nak, Syndrome};
+
+const MTU: Mtu = Mtu::MIN;
+
+fn responder(depth: u32) -> Responder<Vec<Resource>> {
+    let mut r = Responder::new(vec![Resource::EMPTY; 8]);
+    r.begin(Service::Rc, MTU, Psn::new(0), depth);
+    r
+}
+
+/// A request as it is received.
+fn request(op: Op, psn: u32, change: impl FnOnce(&mut Received)) -> Received {
+    let service = Service::Rc;
+    let mut r = Received {
+        packet: Packet::new(Opcode { service, op }, 7, Psn::new(psn)),
+        payload_at: 0,
+        payload_len: 0,
+    };
+    r.packet.flush = 1;
+    r.packet.ack_request = true;
+    change(&mut r);
+    r
+}
+
+/// It is executed, with this result.
+fn execute(responder: &mut Responder<Vec<Resource>>, r: &Received, result: u64) {
+    match responder.receive(r) {
+        Verdict::Execute(step) => responder.accept(r, &step, result).unwrap(),
+        v => panic!("{v:?} for {:?}", r.packet),
+    }
+}
+
+/// What the responder sends, to the last.
+fn answers(responder: &mut Responder<Vec<Resource>>) -> Vec<Answer> {
+    let mut all = Vec::new();
+    while let Some(answer) = responder.responses.peek(MTU) {
+        all.push(answer);
+        responder.responses.sent();
+    }
+    all
+}
+
+fn is_nak(answer: &Answer, psn: u32, nak: Nak) -> bool {
+    matches!(answer, Answer::Ack(a) if a.psn == Psn::new(psn) && a.syndrome == Syndrome::Nak(nak))
+}
+
+fn is_empty_read(answer: &Answer, number: u32) -> bool {
+    matches!(answer, Answer::Read { piece, psn, .. }
+        if *psn == Psn::new(number) && piece.len == 0 && piece.place == Place::Only)
+}
+
+fn atomic_of(answer: &Answer) -> (u32, u64) {
+    match answer {
+        Answer::Atomic { original, psn, .. } => (psn.get(), *original),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn answers_keep_the_order_of_requests() {
+    let mut r = responder(4);
+    execute(&mut r, &request(Op::FetchAdd, 0, |_| ()), 11);
+    execute(&mut r, &request(Op::Flush, 1, |_| ()), 0);
+    execute(
+        &mut r,
+        &request(Op::AtomicWrite, 2, |r| {
+            r.payload_len = 8;
+            r.packet.remote.length = 8;
+        }),
+        0,
+    );
+    execute(
+        &mut r,
+        &request(Op::Send(Place::Only, Extra::None), 3, |_| ()),
+        0,
+    );
+    execute(&mut r, &request(Op::CmpSwp, 4, |_| ()), 12);
+    let all = answers(&mut r);
+    assert_eq!(all.len(), 4, "an answer says what an acknowledge would");
+    assert_eq!(atomic_of(&all[0]), (0, 11));
+    assert!(is_empty_read(&all[1], 1) && is_empty_read(&all[2], 2));
+    assert_eq!(atomic_of(&all[3]), (4, 12));
+}
+
+/// What is asked again is answered as before, whatever was executed since.
+#[test]
+fn an_atomic_is_executed_once() {
+    let mut r = responder(4);
+    for (psn, result) in [(0, 100), (1, 101), (2, 102)] {
+        execute(&mut r, &request(Op::FetchAdd, psn, |_| ()), result);
+    }
+    assert_eq!(answers(&mut r).len(), 3);
+    assert_eq!(
+        r.receive(&request(Op::FetchAdd, 1, |_| ())),
+        Verdict::Repeat
+    );
+    let all = answers(&mut r);
+    assert_eq!(all.len(), 1);
+    assert_eq!(atomic_of(&all[0]), (1, 101));
+    // Another operation had that number: this is not a repetition.
+    assert_eq!(
+        r.receive(&request(Op::ReadRequest, 1, |_| ())),
+        Verdict::Drop
+    );
+    assert!(answers(&mut r).is_empty());
+}
+
+/// More than was agreed upon is refused before it has an effect, FLUSH excepted: nothing is kept for it.
+#[test]
+fn responder_resources() {
+    let mut r = responder(0);
+    for op in [Op::FetchAdd, Op::CmpSwp, Op::ReadRequest] {
+        assert_eq!(r.receive(&request(op, 0, |_| ())), Verdict::Invalid);
+        let all = answers(&mut r);
+        assert!(is_nak(&all[0], 0, Nak::InvalidRequest));
+    }
+
+    let mut r = responder(1);
+    for psn in 0..4 {
+        execute(&mut r, &request(Op::Flush, psn, |_| ()), 0);
+    }
+    execute(&mut r, &request(Op::FetchAdd, 4, |_| ()), 5);
+    execute(&mut r, &request(Op::Flush, 5, |_| ()), 0);
+    assert_eq!(
+        r.receive(&request(Op::FetchAdd, 6, |_| ())),
+        Verdict::Invalid
+    );
+    assert!(r.responses.ends());
+    let all = answers(&mut r);
+    assert_eq!(all.len(), 7, "what came before the refusal, then that");
+    assert_eq!(atomic_of(&all[4]), (4, 5));
+    assert!(is_nak(&all[6], 6, Nak::InvalidRequest));
+    assert!(!r.responses.ends());
+
+    // As many as there are places; more only when one is free.
+    let mut r = responder(1);
+    for psn in 0..8 {
+        execute(&mut r, &request(Op::Flush, psn, |_| ()), 0);
+    }
+    let ninth = request(Op::Flush, 8, |_| ());
+    assert_eq!(r.receive(&ninth), Verdict::Invalid);
+    assert_eq!(answers(&mut r).len(), 9);
+    execute(&mut r, &ninth, 0);
+}
+
+/// A QP that is used again does not take the answers of before for its own.
+#[test]
+fn nothing_is_left_of_a_former_life() {
+    let mut r = responder(4);
+    for psn in 0..4 {
+        execute(&mut r, &request(Op::FetchAdd, psn, |_| ()), 1);
+    }
+    answers(&mut r);
+    r.begin(Service::Rc, MTU, Psn::new(0), 0);
+    assert_eq!(
+        r.receive(&request(Op::FetchAdd, 0, |_| ())),
+        Verdict::Invalid
+    );
+    r.begin(Service::Rc, MTU, Psn::new(4), 4);
+    assert_eq!(r.receive(&request(Op::FetchAdd, 0, |_| ())), Verdict::Drop);
+}
+
+#[test]
+fn requests_that_make_no_sense() {
+    let bad: [(Op, fn(&mut Received)); 7] = [
+        (Op::FetchAdd, |r| r.payload_len = 8),
+        (Op::CmpSwp, |r| r.payload_len = 4),
+        (Op::Flush, |r| r.payload_len = 4),
+        // No type; one that does not exist; a level that does not.
+        (Op::Flush, |r| r.packet.flush = 0),
+        (Op::Flush, |r| r.packet.flush = 5),
+        (Op::Flush, |r| r.packet.flush = 0x21),
+        (Op::AtomicWrite, |r| {
+            r.payload_len = 8;
+            r.packet.remote.length = 16;
+        }),
+    ];
+    for (op, change) in bad {
+        let mut r = responder(4);
+        assert_eq!(r.receive(&request(op, 0, change)), Verdict::Invalid);
+        assert!(is_nak(&answers(&mut r)[0], 0, Nak::InvalidRequest));
+    }
+    for len in [0, 4, 7, 9, 16] {
+        let mut r = responder(4);
+        let request = request(Op::AtomicWrite, 0, |r| {
+            r.payload_len = len;
+            r.packet.remote.length = 8;
+        });
+        assert_eq!(r.receive(&request), Verdict::Invalid);
+    }
+}
+
+/// The FETH says what, and the RETH where.
+#[test]
+fn what_a_flush_says() {
+    let mut r = responder(1);
+    let remote = Remote {
+        va: 0x1000,
+        rkey: 9,
+        length: 64,
+    };
+    let kind = FlushKind {
+        global: false,
+        persistent: true,
+        whole: true,
+    };
+    let flush = request(Op::Flush, 0, |r| {
+        r.packet.flush = kind.word();
+        r.packet.remote = remote;
+    });
+    assert_eq!(
+        r.receive(&flush),
+        Verdict::Execute(Step::Flush(kind, remote))
+    );
+}
+
+fn requester(reads: u32, retries: u8) -> Requester<Vec<Slot>> {
+    let mut r = Requester::new(vec![Slot::default(); 8]);
+    let limits = Limits {
+        mtu: MTU,
+        reads,
+        retries,
+        rnr_retries: 0,
+        window: 64,
+    };
+    r.begin(limits, Psn::new(0));
+    r
+}
+
+fn push(r: &mut Requester<Vec<Slot>>, kind: Kind, fence: bool, cookie: u32) {
+    r.push(Request {
+        kind,
+        length: 8,
+        fence,
+        cookie,
+    });
+}
+
+/// Sends what may be sent; gives the cookies.
+fn send(r: &mut Requester<Vec<Slot>>) -> Vec<u32> {
+    let mut sent = Vec::new();
+    while let Ok(next) = r.next() {
+        let Next { request, .. } = next;
+        sent.push(request.cookie);
+        r.sent(&next);
+    }
+    sent
+}
+
+fn done(r: &mut Requester<Vec<Slot>>) -> Vec<u32> {
+    std::iter::from_fn(|| r.take_done())
+        .map(|request| request.cookie)
+        .collect()
+}
+
+/// Atomics, ATOMIC WRITE and FLUSH count as reads do: no more are on their way than were agreed upon.
+#[test]
+fn outstanding_requests() {
+    let mut r = requester(2, 7);
+    for (i, kind) in [Kind::Atomic, Kind::Empty, Kind::Read, Kind::Atomic]
+        .into_iter()
+        .enumerate()
+    {
+        push(&mut r, kind, false, i as u32);
+    }
+    assert_eq!(send(&mut r), [0, 1]);
+    assert_eq!(r.next(), Err(Idle::Wait));
+    let place = Effect::Place {
+        cookie: 0,
+        offset: 0,
+    };
+    assert_eq!(r.atomic_response(Psn::new(0)), place);
+    r.placed(Psn::new(0));
+    assert_eq!(send(&mut r), [2]);
+    assert_eq!(r.read_response(Psn::new(1), 0), Effect::Progress);
+    assert_eq!(send(&mut r), [3]);
+    assert_eq!(done(&mut r), [0, 1]);
+    assert!(r.may_ask());
+    assert!(!requester(0, 7).may_ask());
+}
+
+/// What is fenced waits for the result of the atomic before it; what is not does not.
+#[test]
+fn fence() {
+    let mut r = requester(4, 7);
+    push(&mut r, Kind::Atomic, false, 0);
+    push(&mut r, Kind::Plain, false, 1);
+    push(&mut r, Kind::Plain, true, 2);
+    assert_eq!(send(&mut r), [0, 1]);
+    // The result is lost; the acknowledge behind it says so, and does not let the fence down.
+    assert_eq!(r.acknowledged(Psn::new(1), Syndrome::Ack), Effect::Progress);
+    assert_eq!(done(&mut r), []);
+    assert_eq!(send(&mut r), [0, 1]);
+    let place = Effect::Place {
+        cookie: 0,
+        offset: 0,
+    };
+    assert_eq!(r.atomic_response(Psn::new(0)), place);
+    r.placed(Psn::new(0));
+    assert_eq!(send(&mut r), [2]);
+    // It comes twice: once is enough.
+    assert_eq!(r.atomic_response(Psn::new(0)), Effect::None);
+}
+
+#[test]
+fn retries_are_counted() {
+    let mut r = requester(1, 2);
+    push(&mut r, Kind::Atomic, false, 0);
+    for _ in 0..2 {
+        assert_eq!(send(&mut r), [0]);
+        assert_eq!(r.timed_out(), Effect::Progress);
+    }
+    assert_eq!(send(&mut r), [0]);
+    assert_eq!(r.timed_out(), Effect::Failed(RETRY_EXC));
+}
+
+/// Which answer to which request, and which refusal is which status (`enum ib_wc_status`).
+#[test]
+fn wrong_answers() {
+    const BAD_RESP: u8 = 7;
+    for kind in [Kind::Atomic, Kind::Empty, Kind::Read, Kind::Plain] {
+        for (nak, status) in [
+            (Nak::InvalidRequest, 9),
+            (Nak::RemoteAccess, 10),
+            (Nak::RemoteOperation, 11),
+        ] {
+            let mut r = requester(1, 7);
+            push(&mut r, kind, false, 0);
+            send(&mut r);
+            let effect = r.acknowledged(Psn::new(0), Syndrome::Nak(nak));
+            assert_eq!(effect, Effect::Failed(status));
+        }
+    }
+    let mut r = requester(1, 7);
+    push(&mut r, Kind::Empty, false, 0);
+    send(&mut r);
+    assert_eq!(r.read_response(Psn::new(0), 8), Effect::Failed(BAD_RESP));
+    assert_eq!(r.atomic_response(Psn::new(0)), Effect::Failed(BAD_RESP));
+    let mut r = requester(1, 7);
+    push(&mut r, Kind::Atomic, false, 0);
+    send(&mut r);
+    assert_eq!(r.read_response(Psn::new(0), 8), Effect::Failed(BAD_RESP));
+}

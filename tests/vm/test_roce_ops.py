@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-2.0
+"""RC operations of RoCE that are answered: atomics, ATOMIC WRITE, FLUSH; see vtops.c."""
+
+import pathlib
+import uuid
+
+import pytest
+from rvm import Pair, run, wait_until
+
+ND = pathlib.Path("/sys/bus/nd")
+
+
+def vtops(p, name, *args, timeout=None):
+    """A test of the program: p.a answers, p.b asks."""
+    a, b = p.a, p.b
+    run(["vtops", name, a.ip, a.name, a.dev, b.name, b.dev, *map(str, args)], timeout=timeout)
+    wait_until(lambda: not a.in_use() and not b.in_use(), 10, lambda: f"left over: {a.in_use()} {b.in_use()}")
+
+
+@pytest.fixture(scope="module")
+def pair(module):
+    with Pair(kind="rurdma_roce") as p:
+        yield p
+
+
+def test_what_the_device_says(pair):
+    """atomic_cap, and the capabilities that the provider goes by."""
+    vtops(pair, "device")
+
+
+def test_fetch_add(pair):
+    """The value of before, the sum in memory, nothing beside it."""
+    vtops(pair, "fetch_add")
+
+
+def test_cmp_swp(pair):
+    """Swapped if it was there, and only then."""
+    vtops(pair, "cmp_swp")
+
+
+def test_atomic_write(pair):
+    """By ibv_wr_atomic_write and ibv_post_send, inline and from memory."""
+    vtops(pair, "atomic_writes")
+
+
+def test_flush(pair):
+    """A range and a region; what was written is there."""
+    vtops(pair, "flushes")
+
+
+def test_rights(pair):
+    """Each operation without each right, of the QP and of the region."""
+    vtops(pair, "rights")
+
+
+def test_misaligned(pair):
+    """An invalid request."""
+    vtops(pair, "misaligned")
+
+
+def test_bad_keys(pair):
+    """Of nobody, of another PD, gone; an address outside of the region."""
+    vtops(pair, "bad_keys")
+
+
+def test_local_errors(pair):
+    """A result that may not be written; a QP that may not ask."""
+    vtops(pair, "local")
+
+
+def test_no_responder_resources(pair):
+    """Refused, and not executed."""
+    vtops(pair, "no_resources")
+
+
+def test_other_services(pair):
+    """UC has none of them."""
+    vtops(pair, "other_services")
+
+
+def test_fence(pair):
+    """What is fenced has the result of the atomic before it."""
+    vtops(pair, "fence")
+
+
+def test_order(pair):
+    """WRITE, FLUSH, ATOMIC WRITE without a wait: who sees the last sees the first."""
+    vtops(pair, "order")
+
+
+def test_depths(pair):
+    """More is posted than may be outstanding."""
+    vtops(pair, "depths")
+
+
+def test_sums(pair):
+    """Two QPs and the CPU add to one counter 10000 times each."""
+    vtops(pair, "sums", 10000, timeout=330)
+
+
+@pytest.mark.parametrize("name", ["depths", "order", "fence"])
+def test_lossy(module, name):
+    """The same over a wire that loses, doubles and reorders."""
+    with Pair(kind="rurdma_roce") as p:
+        p.offloads_off()
+        for x in (p.a, p.b):
+            x.run(f"tc qdisc add dev {x.netdev} root netem delay 1ms loss 2% duplicate 2% reorder 10% 50%")
+        vtops(p, name, timeout=120)
+
+
+def test_lossy_sums(module):
+    """Nothing is added twice."""
+    with Pair(kind="rurdma_roce") as p:
+        p.offloads_off()
+        for x in (p.a, p.b):
+            x.run(f"tc qdisc add dev {x.netdev} root netem delay 1ms loss 1% duplicate 2% reorder 10% 50%")
+        vtops(p, "sums", 1000, timeout=330)
+
+
+def test_not_persistent(pair):
+    """Memory that is not persistent cannot be registered to be made so."""
+    vtops(pair, "not_persistent")
+
+
+@pytest.fixture(scope="module")
+def pmem():
+    """A device whose memory is persistent: of memory that the kernel was told to set aside (memmap=)."""
+    for m in ("nd_e820", "nd_pmem", "dax_pmem", "device_dax"):
+        run(f"modprobe {m}", check=False)
+    dev = pathlib.Path("/dev/dax0.0")
+    if not (ND / "devices/namespace0.0").exists():
+        pytest.skip("this machine has no persistent memory (VM_ARGS=memmap=128M!1G sets some aside)")
+    if not dev.exists():
+        (ND / "drivers/nd_pmem/unbind").write_text("namespace0.0")
+        seed = ND / "devices/dax0.0"
+        (seed / "uuid").write_text(str(uuid.uuid4()))
+        (seed / "namespace").write_text("namespace0.0")
+        (ND / "drivers/dax_pmem/bind").write_text("dax0.0")
+        wait_until(dev.exists, 10)
+    return dev
+
+
+def test_persistent(pair, pmem):
+    """FLUSH of both types of memory that is persistent."""
+    vtops(pair, "persistent", pmem)
+
+
+@pytest.mark.parametrize("rxe", ["answers", "asks"])
+def test_rxe_understands(module, rxe):
+    """All of them with the kernel's own soft RoCE at the other end."""
+    with Pair(links=False) as p:
+        a, b = p.a, p.b
+        a.run("modprobe rdma_rxe")
+        kinds = ("rxe", "rurdma_roce") if rxe == "answers" else ("rurdma_roce", "rxe")
+        for x, kind in zip((a, b), kinds, strict=True):
+            x.link_add(x.dev, x.netdev, kind)
+        for name in ("fetch_add", "cmp_swp", "flushes", "fence", "order", "misaligned", "depths"):
+            vtops(p, name)
+        vtops(p, "atomic_writes", "rxe" if rxe == "asks" else "")
+        vtops(p, "sums", 500, "rxe" if rxe == "answers" else "", timeout=330)
+        for x, kind in zip((a, b), kinds, strict=True):
+            if kind == "rxe":
+                x.link_del(x.dev)
