@@ -399,19 +399,19 @@ enum op { WRITE_8, READ_8, OP_FADD, OP_CAS, ATOMIC_WRITE_8, FLUSH_RANGE, FLUSH_M
 static const char *const op_names[] = { "WRITE", "READ", "FETCH_ADD", "CMP_SWP", "ATOMIC_WRITE",
 					"FLUSH range", "FLUSH region", "FLUSH persistent" };
 
-static void post_op(const struct conn *c, enum op op, const struct buf *r, uint64_t remote,
+static void post_op(const struct conn *c, enum op what, const struct buf *r, uint64_t remote,
 		    uint32_t rkey)
 {
-	switch (op) {
+	switch (what) {
 	case WRITE_8:
 	case READ_8:
-		rdma_buf(c->b, 1, op == WRITE_8 ? IBV_WR_RDMA_WRITE : IBV_WR_RDMA_READ, r, 8, remote,
+		rdma_buf(c->b, 1, what == WRITE_8 ? IBV_WR_RDMA_WRITE : IBV_WR_RDMA_READ, r, 8, remote,
 			 rkey, SIGNALED);
 		break;
 	case OP_FADD:
 	case OP_CAS:
-		OK(try_atomic(c->b, 1, op == OP_FADD ? FADD : CAS, r, 0, remote, rkey,
-			      op == OP_FADD ? 1 : 0x5a5a5a5a5a5a5a5a, 3, SIGNALED));
+		OK(try_atomic(c->b, 1, what == OP_FADD ? FADD : CAS, r, 0, remote, rkey,
+			      what == OP_FADD ? 1 : 0x5a5a5a5a5a5a5a5a, 3, SIGNALED));
 		break;
 	case ATOMIC_WRITE_8:
 		atomic_write(c, 1, remote, rkey, 1);
@@ -419,20 +419,20 @@ static void post_op(const struct conn *c, enum op op, const struct buf *r, uint6
 	case FLUSH_RANGE:
 	case FLUSH_MR:
 		flush(c, 1, remote, rkey, 8, GLOBAL,
-		      op == FLUSH_MR ? IBV_FLUSH_MR : IBV_FLUSH_RANGE);
+		      what == FLUSH_MR ? IBV_FLUSH_MR : IBV_FLUSH_RANGE);
 		break;
 	case FLUSH_PMEM:
 		flush(c, 1, remote, rkey, 8, PERSISTENT, IBV_FLUSH_RANGE);
 		break;
 	default:
-		FAIL("operation %d", op);
+		FAIL("operation %d", what);
 	}
 }
 
 /* The rights that the operation needs of QP and region. */
-static int needs(enum op op)
+static int needs(enum op what)
 {
-	switch (op) {
+	switch (what) {
 	case READ_8:
 		return IBV_ACCESS_REMOTE_READ;
 	case OP_FADD:
@@ -449,7 +449,7 @@ static int needs(enum op op)
 }
 
 /* The operation is refused with this status, A says so by this event, and its memory is as it was. */
-static void refused(enum op op, const struct how *h, const struct buf *t, uint64_t remote,
+static void refused(enum op what, const struct how *h, const struct buf *t, uint64_t remote,
 		    uint32_t rkey, enum ibv_wc_status status)
 {
 	struct conn c = connect_how(h);
@@ -457,10 +457,10 @@ static void refused(enum op op, const struct how *h, const struct buf *t, uint64
 	struct ibv_wc wc;
 
 	memset(t->p, 0x5a, t->len);
-	post_op(&c, op, &r, remote, rkey);
+	post_op(&c, what, &r, remote, rkey);
 	CHECK(poll_within(c.bcq, &wc, SOON));
 	if (wc.status != status)
-		FAIL("%s: %s, not %s", op_names[op], ibv_wc_status_str(wc.status),
+		FAIL("%s: %s, not %s", op_names[what], ibv_wc_status_str(wc.status),
 		     ibv_wc_status_str(status));
 	if (status == IBV_WC_REM_INV_REQ_ERR)
 		ASYNC(A.ctx, QP_REQ_ERR, c.a);
@@ -479,14 +479,14 @@ static void rights(void)
 {
 	const int all = RIGHTS | FLUSH_PERSISTENT;
 
-	for (enum op op = 0; op < OPS_N; op++) {
-		const struct how without = { all & ~needs(op), 16, 16 }, with = { all, 16, 16 };
+	for (enum op what = 0; what < OPS_N; what++) {
+		const struct how without = { all & ~needs(what), 16, 16 }, with = { all, 16, 16 };
 		struct buf full = new_buf_access(A.pd, 64, RIGHTS);
-		struct buf poor = new_buf_access(A.pd, 64, RIGHTS & ~needs(op));
+		struct buf poor = new_buf_access(A.pd, 64, RIGHTS & ~needs(what));
 
-		refused(op, &without, &full, (uintptr_t)full.p, full.mr->rkey,
+		refused(what, &without, &full, (uintptr_t)full.p, full.mr->rkey,
 			IBV_WC_REM_INV_REQ_ERR);
-		refused(op, &with, &poor, (uintptr_t)poor.p, poor.mr->rkey, IBV_WC_REM_ACCESS_ERR);
+		refused(what, &with, &poor, (uintptr_t)poor.p, poor.mr->rkey, IBV_WC_REM_ACCESS_ERR);
 	}
 }
 
@@ -510,19 +510,19 @@ static void bad_keys(void)
 	uint32_t old = gone.mr->rkey;
 
 	OK(ibv_dereg_mr(gone.mr));
-	for (enum op op = 0; op < FLUSH_PMEM; op++) {
+	for (enum op what = 0; what < FLUSH_PMEM; what++) {
 		const uint64_t at = (uintptr_t)t.p;
 
-		refused(op, &usual, &t, at, t.mr->rkey ^ 0x100, IBV_WC_REM_ACCESS_ERR);
-		refused(op, &usual, &t, at, t.mr->rkey ^ 1, IBV_WC_REM_ACCESS_ERR);
-		refused(op, &usual, &gone, (uintptr_t)gone.p, old, IBV_WC_REM_ACCESS_ERR);
-		refused(op, &usual, &foreign, (uintptr_t)foreign.p, foreign.mr->rkey,
+		refused(what, &usual, &t, at, t.mr->rkey ^ 0x100, IBV_WC_REM_ACCESS_ERR);
+		refused(what, &usual, &t, at, t.mr->rkey ^ 1, IBV_WC_REM_ACCESS_ERR);
+		refused(what, &usual, &gone, (uintptr_t)gone.p, old, IBV_WC_REM_ACCESS_ERR);
+		refused(what, &usual, &foreign, (uintptr_t)foreign.p, foreign.mr->rkey,
 			IBV_WC_REM_ACCESS_ERR);
-		if (op == FLUSH_MR)
+		if (what == FLUSH_MR)
 			continue;
-		refused(op, &usual, &t, at + 64, t.mr->rkey, IBV_WC_REM_ACCESS_ERR);
-		refused(op, &usual, &t, at - 8, t.mr->rkey, IBV_WC_REM_ACCESS_ERR);
-		refused(op, &usual, &t, -8ULL, t.mr->rkey, IBV_WC_REM_ACCESS_ERR);
+		refused(what, &usual, &t, at + 64, t.mr->rkey, IBV_WC_REM_ACCESS_ERR);
+		refused(what, &usual, &t, at - 8, t.mr->rkey, IBV_WC_REM_ACCESS_ERR);
+		refused(what, &usual, &t, -8ULL, t.mr->rkey, IBV_WC_REM_ACCESS_ERR);
 	}
 }
 
@@ -553,15 +553,15 @@ static void local(void)
 	disconnect(&c);
 
 	/* Nothing may be outstanding: it is told rather than to wait for ever. */
-	for (enum op op = READ_8; op <= FLUSH_RANGE; op++) {
+	for (enum op what = READ_8; what <= FLUSH_RANGE; what++) {
 		const struct how none = { RIGHTS, 16, 0 };
 
 		c = connect_how(&none);
 		*word(&t, 0) = 40;
-		post_op(&c, op, &r, at, t.mr->rkey);
+		post_op(&c, what, &r, at, t.mr->rkey);
 		CHECK(poll_within(c.bcq, &wc, SOON));
 		if (wc.status != IBV_WC_LOC_QP_OP_ERR)
-			FAIL("%s: %s", op_names[op], ibv_wc_status_str(wc.status));
+			FAIL("%s: %s", op_names[what], ibv_wc_status_str(wc.status));
 		EQ(value(&t, 0), 40);
 		disconnect(&c);
 	}
@@ -573,8 +573,8 @@ static void no_resources(void)
 	const struct how none = { RIGHTS, 0, 16 };
 	struct buf t = new_buf_access(A.pd, 64, RIGHTS);
 
-	for (enum op op = READ_8; op <= ATOMIC_WRITE_8; op++)
-		refused(op, &none, &t, (uintptr_t)t.p, t.mr->rkey, IBV_WC_REM_INV_REQ_ERR);
+	for (enum op what = READ_8; what <= ATOMIC_WRITE_8; what++)
+		refused(what, &none, &t, (uintptr_t)t.p, t.mr->rkey, IBV_WC_REM_INV_REQ_ERR);
 }
 
 /* Of the services only RC has them. */
