@@ -4,195 +4,13 @@
  * test_roce_ops.py runs them.
  *
  *     vtops TEST ADDRESS NETNS-A DEVICE-A NETNS-B DEVICE-B [ARGUMENT...]
- *
- * Both ends are in this process, each on the device of its own namespace, with
- * a wire between them: B asks, A answers. QPs are connected by hand, so that
- * rights and depths are what a test wants them to be. ADDRESS is not used.
  */
-#include "vt.h"
+#include "vtroce.h"
 
 #include <pthread.h>
-#include <sched.h>
-#include <sys/mount.h>
 
-#define FLUSH_GLOBAL IBV_ACCESS_FLUSH_GLOBAL
-#define FLUSH_PERSISTENT IBV_ACCESS_FLUSH_PERSISTENT
-#define RIGHTS (ALL_ACCESS | IBV_ACCESS_REMOTE_ATOMIC | FLUSH_GLOBAL)
-#define OPS (IBV_QP_EX_WITH_RDMA_WRITE | IBV_QP_EX_WITH_RDMA_READ | IBV_QP_EX_WITH_SEND | \
-	     IBV_QP_EX_WITH_ATOMIC_CMP_AND_SWP | IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD | \
-	     IBV_QP_EX_WITH_FLUSH | IBV_QP_EX_WITH_ATOMIC_WRITE)
 #define FADD IBV_WR_ATOMIC_FETCH_AND_ADD
 #define CAS IBV_WR_ATOMIC_CMP_AND_SWP
-
-static struct side {
-	struct ibv_context *ctx;
-	struct ibv_pd *pd;
-	union ibv_gid gid;
-	int gid_index;
-} A, B;
-
-/* The namespace's view of the devices is that of a sysfs mounted in it. */
-static void open_side(struct side *s, const char *netns, const char *name)
-{
-	long end = now_ms() + SOON;
-	struct ibv_device **list;
-	struct ibv_gid_entry e;
-	char path[64];
-	int fd;
-
-	snprintf(path, sizeof(path), "/run/netns/%s", netns);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	CHECK(fd >= 0);
-	OK(setns(fd, CLONE_NEWNET));
-	close(fd);
-	OK(mount("sysfs", "/sys", "sysfs", 0, NULL));
-	list = ibv_get_device_list(NULL);
-	CHECK(list);
-	for (int i = 0; list[i]; i++)
-		if (!strcmp(ibv_get_device_name(list[i]), name))
-			s->ctx = ibv_open_device(list[i]);
-	if (!s->ctx)
-		FAIL("no device %s in %s", name, netns);
-	ibv_free_device_list(list);
-	s->pd = ibv_alloc_pd(s->ctx);
-	CHECK(s->pd);
-	do {
-		for (uint32_t i = 0; i < 64; i++) {
-			static const uint8_t v4[12] = { [10] = 0xff, [11] = 0xff };
-
-			if (ibv_query_gid_ex(s->ctx, 1, i, &e, 0) ||
-			    e.gid_type != IBV_GID_TYPE_ROCE_V2 || memcmp(e.gid.raw, v4, 12))
-				continue;
-			s->gid = e.gid;
-			s->gid_index = i;
-			return;
-		}
-		usleep(20000);
-	} while (now_ms() < end);
-	FAIL("%s has no GID of RoCE v2", name);
-}
-
-static void open_sides(void)
-{
-	OK(unshare(CLONE_NEWNS));
-	OK(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
-	open_side(&A, args[0], args[1]);
-	open_side(&B, args[2], args[3]);
-	args += 4;
-}
-
-/* --- QPs --- */
-
-struct how {
-	/* What A grants, and its responder resources. */
-	int rights;
-	uint8_t dest_rd_atomic;
-	/* What B may have outstanding. */
-	uint8_t rd_atomic;
-};
-
-static const struct how usual = { RIGHTS, 16, 16 };
-
-struct conn {
-	struct ibv_qp *a, *b;
-	struct ibv_qp_ex *bx;
-	struct ibv_cq *acq, *bcq;
-};
-
-static struct ibv_qp *one_qp(struct side *s, enum ibv_qp_type type, struct ibv_cq **cq)
-{
-	struct ibv_qp_init_attr_ex init = {
-		.qp_type = type,
-		.comp_mask = IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_SEND_OPS_FLAGS,
-		.pd = s->pd,
-		.send_ops_flags = type == IBV_QPT_RC ? OPS : IBV_QP_EX_WITH_SEND,
-		.cap = { 128, 16, 2, 2, 64 },
-	};
-	struct ibv_qp *qp;
-
-	*cq = ibv_create_cq(s->ctx, 1024, NULL, NULL, 0);
-	CHECK(*cq);
-	init.send_cq = init.recv_cq = *cq;
-	qp = ibv_create_qp_ex(s->ctx, &init);
-	if (!qp)
-		FAIL("ibv_create_qp_ex");
-	return qp;
-}
-
-static void to_init(struct ibv_qp *qp, int rights)
-{
-	struct ibv_qp_attr attr = {
-		.qp_state = IBV_QPS_INIT,
-		.port_num = 1,
-		.qp_access_flags = rights,
-	};
-
-	OK(ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT |
-				    IBV_QP_ACCESS_FLAGS));
-}
-
-static void to_rts(struct ibv_qp *qp, const struct side *me, const struct side *peer,
-		   struct ibv_qp *to, uint8_t rd_atomic, uint8_t dest_rd_atomic)
-{
-	struct ibv_qp_attr attr = {
-		.qp_state = IBV_QPS_RTR,
-		.path_mtu = IBV_MTU_1024,
-		.dest_qp_num = to->qp_num,
-		.rq_psn = 0xfffffe,
-		.max_dest_rd_atomic = dest_rd_atomic,
-		.min_rnr_timer = 1,
-		.ah_attr = {
-			.is_global = 1,
-			.port_num = 1,
-			.grh = {
-				.dgid = peer->gid,
-				.sgid_index = (uint8_t)me->gid_index,
-				.hop_limit = 64,
-			},
-		},
-	};
-
-	OK(ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU |
-				    IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
-				    IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER));
-	attr.qp_state = IBV_QPS_RTS;
-	attr.timeout = 14;
-	attr.retry_cnt = 7;
-	attr.rnr_retry = 7;
-	attr.sq_psn = 0xfffffe;
-	attr.max_rd_atomic = rd_atomic;
-	OK(ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT |
-				    IBV_QP_RNR_RETRY | IBV_QP_SQ_PSN |
-				    IBV_QP_MAX_QP_RD_ATOMIC));
-}
-
-static struct conn connect_how(const struct how *h)
-{
-	struct conn c;
-
-	c.a = one_qp(&A, IBV_QPT_RC, &c.acq);
-	c.b = one_qp(&B, IBV_QPT_RC, &c.bcq);
-	c.bx = ibv_qp_to_qp_ex(c.b);
-	CHECK(c.bx);
-	to_init(c.a, h->rights);
-	to_init(c.b, 0);
-	to_rts(c.a, &A, &B, c.b, 1, h->dest_rd_atomic);
-	to_rts(c.b, &B, &A, c.a, h->rd_atomic, 1);
-	return c;
-}
-
-static struct conn connect_usual(void)
-{
-	return connect_how(&usual);
-}
-
-static void disconnect(struct conn *c)
-{
-	OK(ibv_destroy_qp(c->a));
-	OK(ibv_destroy_qp(c->b));
-	OK(ibv_destroy_cq(c->acq));
-	OK(ibv_destroy_cq(c->bcq));
-}
 
 /* --- work --- */
 
@@ -577,25 +395,60 @@ static void no_resources(void)
 		refused(what, &none, &t, (uintptr_t)t.p, t.mr->rkey, IBV_WC_REM_INV_REQ_ERR);
 }
 
-/* Of the services only RC has them. */
+/* Of the services only RC has them: neither the library takes them nor, if it did, the module. */
 static void other_services(void)
 {
+	struct conn rc = connect_usual();
 	struct buf t = new_buf(B.pd, 64);
-	struct ibv_cq *cq;
-	struct ibv_qp *qp = one_qp(&B, IBV_QPT_UC, &cq), *peer = one_qp(&B, IBV_QPT_UC, &cq);
-	struct ibv_qp_attr attr = {
-		.qp_state = IBV_QPS_RTR, .path_mtu = IBV_MTU_1024, .dest_qp_num = peer->qp_num,
-		.ah_attr = { .is_global = 1, .port_num = 1, .grh = {
-			.dgid = A.gid, .sgid_index = (uint8_t)B.gid_index, .hop_limit = 64 } },
-	};
 
-	to_init(qp, 0);
-	OK(ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU |
-				    IBV_QP_DEST_QPN | IBV_QP_RQ_PSN));
-	attr.qp_state = IBV_QPS_RTS;
-	OK(ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_SQ_PSN));
-	FAILS(EINVAL, try_atomic(qp, 1, FADD, &t, 0, 0, 0, 0, 0, SIGNALED));
-	FAILS(EINVAL, try_atomic(qp, 1, CAS, &t, 0, 0, 0, 0, 0, SIGNALED));
+	for (enum op what = READ_8; what <= FLUSH_MR; what++) {
+		struct ibv_qp_attr attr = {
+			.qp_state = IBV_QPS_RTR, .path_mtu = IBV_MTU_1024,
+			.dest_qp_num = rc.a->qp_num,
+			.ah_attr = { .is_global = 1, .port_num = 1, .grh = {
+				.dgid = A.gid, .sgid_index = (uint8_t)B.gid_index,
+				.hop_limit = 64 } },
+		};
+		struct conn uc;
+		struct ibv_wc wc;
+
+		uc.b = one_qp(&B, IBV_QPT_UC, &uc.bcq);
+		to_init(uc.b, 0);
+		OK(ibv_modify_qp(uc.b, &attr, IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU |
+					      IBV_QP_DEST_QPN | IBV_QP_RQ_PSN));
+		attr.qp_state = IBV_QPS_RTS;
+		OK(ibv_modify_qp(uc.b, &attr, IBV_QP_STATE | IBV_QP_SQ_PSN));
+		FAILS(EINVAL, try_atomic(uc.b, 1, FADD, &t, 0, 0, 0, 0, 0, SIGNALED));
+
+		/* The functions of the other QP write whatever they are told to. */
+		uc.bx = ibv_qp_to_qp_ex(uc.b);
+		uc.bx->wr_rdma_read = rc.bx->wr_rdma_read;
+		uc.bx->wr_atomic_fetch_add = rc.bx->wr_atomic_fetch_add;
+		uc.bx->wr_atomic_cmp_swp = rc.bx->wr_atomic_cmp_swp;
+		uc.bx->wr_atomic_write = rc.bx->wr_atomic_write;
+		uc.bx->wr_flush = rc.bx->wr_flush;
+		if (what == ATOMIC_WRITE_8 || what == FLUSH_RANGE || what == FLUSH_MR) {
+			post_op(&uc, what, &t, 0, 0);
+		} else {
+			ibv_wr_start(uc.bx);
+			uc.bx->wr_id = 1;
+			uc.bx->wr_flags = SIGNALED;
+			if (what == READ_8)
+				ibv_wr_rdma_read(uc.bx, 0, 0);
+			else if (what == OP_FADD)
+				ibv_wr_atomic_fetch_add(uc.bx, 0, 0, 1);
+			else
+				ibv_wr_atomic_cmp_swp(uc.bx, 0, 0, 1, 2);
+			ibv_wr_set_sge(uc.bx, t.mr->lkey, (uintptr_t)t.p, 8);
+			OK(ibv_wr_complete(uc.bx));
+		}
+		wc = DONE_WITH(uc.bcq, 1, LOC_QP_OP_ERR);
+		/* RURDMA_VENDOR_ERR_OPCODE. */
+		EQ(wc.vendor_err, 2);
+		OK(ibv_destroy_qp(uc.b));
+		OK(ibv_destroy_cq(uc.bcq));
+	}
+	disconnect(&rc);
 }
 
 /* --- how they get on with others --- */
@@ -781,7 +634,6 @@ static void (*test_of(const char *name))(void)
 	return NULL;
 }
 
-static void open_and_run(void);
 static const char *wanted;
 
 static void open_and_run(void)
