@@ -128,17 +128,23 @@ def test_udaddy(pair):
     ends(pair, f"udaddy -b {pair.a.ip}", f"udaddy -s {pair.a.ip}")
 
 
-@pytest.mark.parametrize("group", ["239.7.7.7", "ff15::7777"])
-def test_multicast(pair, group):
-    """A group of rdma_cm: the netdev joins, all members receive. Membership ends with the program."""
-    family = "ip6" if ":" in group else "ip"
+def test_multicast_of_rdma_cm(pair):
+    """rdma_cm has the netdev join; its groups are of IPv4."""
     a, b = pair.a, pair.b
-    with a.start(f"exec stdbuf -oL mckey -m {group} -b {getattr(a, family)} -C 10") as receiver:
+    with a.start(f"exec stdbuf -oL mckey -m 239.7.7.7 -b {a.ip} -C 10") as receiver:
         wait_until(lambda: "joined" in receiver.out or not receiver.running(), message=lambda: receiver.out)
-        assert group in a.run(f"ip maddr show dev {a.netdev}").out
-        b.run(f"mckey -m {group} -b {getattr(b, family)} -s -C 10")
+        b.run(f"mckey -m 239.7.7.7 -b {b.ip} -s -C 10")
         receiver.wait()
-    wait_until(lambda: group not in a.run(f"ip maddr show dev {a.netdev}").out)
+
+
+@pytest.mark.parametrize("group", ["239.7.7.8", "ff15::7777"])
+@pytest.mark.parametrize("test", ["members", "same_host", "errors", "left_behind"])
+def test_multicast(pair, test, group):
+    """ibv_attach_mcast(3): the netdev joins as long as a QP is in the group. See vtmcast.c."""
+    a, b = pair.a, pair.b
+    run(["vtmcast", test, a.ip, a.name, a.dev, b.name, b.dev, group])
+    wait_until(lambda: not a.in_use())
+    assert group not in a.run(f"ip maddr show dev {a.netdev}").out
 
 
 def test_dead_peer(pair):

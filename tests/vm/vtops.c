@@ -625,33 +625,7 @@ static const struct test tests[] = {
 	T(order), T(depths), T(sums), T(not_persistent), T(persistent),
 };
 
-/* The sides are opened when there is a test to run. */
-static void (*test_of(const char *name))(void)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(tests); i++)
-		if (!strcmp(tests[i].name, name))
-			return tests[i].run;
-	return NULL;
-}
-
-static const char *wanted;
-
-static void open_and_run(void)
-{
-	open_sides();
-	test_of(wanted)();
-}
-
 int main(int argc, char **argv)
 {
-	struct test all[ARRAY_SIZE(tests)];
-
-	for (size_t i = 0; i < ARRAY_SIZE(tests); i++)
-		all[i] = (struct test){ tests[i].name, open_and_run };
-	wanted = argc > 1 ? argv[1] : "";
-	if (argc > 2 && argc < 7) {
-		fprintf(stderr, "usage: %s TEST ADDRESS NETNS-A DEVICE-A NETNS-B DEVICE-B\n", argv[0]);
-		return 2;
-	}
-	return run_test(all, ARRAY_SIZE(all), argc, argv);
+	return run_roce_test(tests, ARRAY_SIZE(tests), argc, argv);
 }

@@ -193,4 +193,33 @@ static inline void disconnect(struct conn *c)
 	OK(ibv_destroy_cq(c->bcq));
 }
 
+/* --- tests --- */
+
+static const struct test *roce_tests;
+static const char *wanted;
+
+/* The sides are opened when there is a test to run. */
+static void open_and_run(void)
+{
+	open_sides();
+	while (strcmp(roce_tests->name, wanted))
+		roce_tests++;
+	roce_tests->run();
+}
+
+static inline int run_roce_test(const struct test *tests, size_t n, int argc, char **argv)
+{
+	struct test all[n];
+
+	for (size_t i = 0; i < n; i++)
+		all[i] = (struct test){ tests[i].name, open_and_run };
+	roce_tests = tests;
+	wanted = argc > 1 ? argv[1] : "";
+	if (argc > 2 && argc < 7) {
+		fprintf(stderr, "usage: %s TEST ADDRESS NETNS-A DEVICE-A NETNS-B DEVICE-B\n", argv[0]);
+		return 2;
+	}
+	return run_test(all, n, argc, argv);
+}
+
 #endif /* VTROCE_H */
