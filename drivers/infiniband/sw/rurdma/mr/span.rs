@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A checked piece of a memory region, and the copies from and to it.
+//! A checked piece of a memory region, the copies from and to it, and the atomics on it.
 
 use super::{key_index, LOCAL_DMA_LKEY};
 use crate::device::Device;
 use crate::kapi::net::skb::SkbChunk;
 use crate::kapi::rdma::memory::Access;
 use crate::proto::access::{self as proto, Denied, Region, Rights};
+use crate::proto::atomic::AtomicOp;
+use core::mem::size_of;
 use kernel::prelude::*;
 
 /// A range of memory that was checked for one access.
@@ -90,6 +92,15 @@ impl Span {
     /// Copies `src` to `offset` of the range.
     pub(crate) fn write(&self, offset: u64, src: &[u8]) -> Result {
         self.access.write(self.at(offset, src.len())?, src)
+    }
+
+    /// Does `op` to the 8 bytes at `offset` of the range; gives what was there before. One access to
+    /// all other atomics, those of the CPU included. EINVAL if the bytes are not naturally aligned in
+    /// memory, which an aligned address does not say: an address is what the MR's owner calls it. Any
+    /// context.
+    #[inline]
+    pub(crate) fn atomic(&self, offset: u64, op: AtomicOp) -> Result<u64> {
+        self.access.atomic(self.at(offset, size_of::<u64>())?, op)
     }
 
     /// Copies `len` bytes at `from` of a received buffer to `offset` of the range; takes them into

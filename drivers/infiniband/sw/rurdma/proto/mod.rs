@@ -14,6 +14,7 @@
 #![cfg_attr(CONFIG_RUST, allow(dead_code))]
 
 pub mod access;
+pub mod atomic;
 pub mod ib;
 pub mod iwarp;
 pub mod ring;

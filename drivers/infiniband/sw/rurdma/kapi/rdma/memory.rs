@@ -8,12 +8,16 @@
 use crate::bindings;
 use crate::kapi::net::skb::SkbChunk;
 use crate::kapi::sync::{new_spinlock_irq, Gate, SpinLockIrq};
+use crate::proto::atomic::AtomicOp;
 use core::marker::PhantomData;
+use core::mem::size_of;
 use core::ptr::{self, NonNull};
 use kernel::alloc::flags::GFP_KERNEL;
 use kernel::error::to_result;
 use kernel::page::{PAGE_SHIFT, PAGE_SIZE};
 use kernel::prelude::*;
+use kernel::sync::atomic::ordering::{Full, Relaxed};
+use kernel::sync::atomic::Atomic;
 use kernel::sync::{new_mutex, Arc, Mutex};
 
 /// Pages of a process, pinned by `ib_umem`; released on drop, in process context.
@@ -262,6 +266,27 @@ impl Access {
         Ok(())
     }
 
+    /// Does `op` to the 8 bytes at `offset`, and gives what was there before, as a number of this
+    /// machine. It is one access to all CPUs, whoever runs on them: another atomic, of whatever QP or
+    /// device, and a process that uses atomics of its own come before it or after it. EINVAL if the
+    /// bytes are not naturally aligned in memory. See [`Access::read`].
+    pub(crate) fn atomic(&self, offset: u64, op: AtomicOp) -> Result<u64> {
+        let mut original = 0;
+        self.with_piece(offset, size_of::<u64>(), |piece| {
+            let at = piece.at.cast::<u64>();
+            if piece.len != size_of::<u64>() || !at.is_aligned() {
+                return Err(EINVAL);
+            }
+            // SAFETY: By the type invariants the piece is memory of that length, and lives while it is
+            // accessed; it is aligned. What else accesses it are atomics, processes and the copies of
+            // C code above, which are no concern of the compiler's.
+            let word = unsafe { Atomic::<u64>::from_ptr(at) };
+            original = execute(word, op);
+            Ok(())
+        })?;
+        Ok(original)
+    }
+
     /// Copies `len` bytes at `from` of a received buffer to `offset`, and takes them into the
     /// CRC32c where one is wanted. See [`Access::read`].
     pub(crate) fn place(
@@ -283,6 +308,25 @@ impl Access {
             len -= n;
         }
         Ok(())
+    }
+}
+
+/// Does `op` to `word`, fully ordered, and gives what was there before.
+fn execute(word: &Atomic<u64>, op: AtomicOp) -> u64 {
+    match op {
+        AtomicOp::Store(value) => return word.xchg(value, Full),
+        AtomicOp::FetchAdd { add, add_mask: 0 } => return word.fetch_add(add, Full),
+        _ => {}
+    }
+    let mut old = word.load(Relaxed);
+    loop {
+        // What does not compare is stored as it is, so that it is ordered like what does.
+        let new = op.apply(old).unwrap_or(old);
+        match word.cmpxchg(old, new, Full) {
+            Ok(_) => return old,
+            // Somebody else's success: this comes to an end.
+            Err(now) => old = now,
+        }
     }
 }
 
