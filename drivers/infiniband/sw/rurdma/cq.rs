@@ -39,8 +39,6 @@ pub(crate) mod status {
     pub(crate) const WR_FLUSH_ERR: u8 = 5;
     /// Binding or invalidating a key failed.
     pub(crate) const MW_BIND_ERR: u8 = 6;
-    /// The peer refused access.
-    pub(crate) const REM_ACCESS_ERR: u8 = 10;
 }
 
 /// `enum ib_wc_opcode`.
@@ -51,6 +49,10 @@ pub(crate) mod opcode {
     pub(crate) const RDMA_WRITE: u8 = 1;
     /// An RDMA read.
     pub(crate) const RDMA_READ: u8 = 2;
+    /// A compare and swap.
+    pub(crate) const COMP_SWAP: u8 = 3;
+    /// A fetch and add.
+    pub(crate) const FETCH_ADD: u8 = 4;
     /// A local invalidation.
     pub(crate) const LOCAL_INV: u8 = 6;
     /// A receive.

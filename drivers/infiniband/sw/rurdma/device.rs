@@ -16,6 +16,7 @@ use crate::kapi::table::ObjTable;
 use crate::kapi::task::WorkQueue;
 use crate::mr::Mr;
 use crate::proto::wqe::abi;
+use crate::proto::wqe::send::OPS_ATOMIC;
 use crate::qp::Qp;
 use crate::registry;
 use crate::transport::Transport;
@@ -206,6 +207,7 @@ impl Device {
             max_mr: MAX_MR,
             max_pd: MAX_PD,
             max_rd_atom: self.transport.max_rd_atom(),
+            atomics: self.transport.send_ops(true) & OPS_ATOMIC == OPS_ATOMIC,
             max_ah: self.transport.max_ah(),
             max_srq: MAX_SRQ,
             max_srq_wr: MAX_QP_WR,

@@ -28,6 +28,8 @@ pub(crate) struct DeviceAttr {
     pub(crate) max_pd: u32,
     /// Inbound and outbound reads of a QP.
     pub(crate) max_rd_atom: u32,
+    /// Work requests may be atomics. They are atomic to the CPU, too.
+    pub(crate) atomics: bool,
     /// Address handles of a device.
     pub(crate) max_ah: u32,
     /// SRQs of a device.

@@ -208,6 +208,11 @@ pub(super) unsafe extern "C" fn query_device<D: Driver>(
         out.max_qp_rd_atom = count(a.max_rd_atom);
         out.max_qp_init_rd_atom = count(a.max_rd_atom);
         out.max_res_rd_atom = count(a.max_rd_atom.saturating_mul(a.max_qp).min(i32::MAX as u32));
+        out.atomic_cap = if a.atomics {
+            bindings::ib_atomic_cap_IB_ATOMIC_GLOB
+        } else {
+            bindings::ib_atomic_cap_IB_ATOMIC_NONE
+        };
         out.max_ah = count(a.max_ah);
         out.max_srq = count(a.max_srq);
         out.max_srq_wr = count(a.max_srq_wr);

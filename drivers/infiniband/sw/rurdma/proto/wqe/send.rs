@@ -101,11 +101,11 @@ pub const OPS_IWARP: u32 = op_bit(opcode::NOP)
 pub const OPS_KERNEL: u32 = op_bit(opcode::READ_INV) | op_bit(opcode::REG_MR);
 /// Opcodes of the operations that every RoCE queue has.
 pub const OPS_ROCE: u32 = OPS_IWARP | op_bit(opcode::SEND_IMM) | op_bit(opcode::WRITE_IMM);
-/// Opcodes of RFC 7306.
-pub const OPS_RFC7306: u32 = op_bit(opcode::SEND_IMM)
-    | op_bit(opcode::WRITE_IMM)
-    | op_bit(opcode::CMP_SWP)
-    | op_bit(opcode::FETCH_ADD);
+/// Opcodes of atomic operations.
+pub const OPS_ATOMIC: u32 = op_bit(opcode::CMP_SWP) | op_bit(opcode::FETCH_ADD);
+/// Opcodes of RFC 7306. SEND_IMM is none: Immediate Data is a message of its own and takes a receive
+/// buffer of its own (section 6.3), so a Send with it would take two, where verbs have one.
+pub const OPS_RFC7306: u32 = op_bit(opcode::WRITE_IMM) | OPS_ATOMIC;
 
 /// What a queue grants.
 #[derive(Clone, Copy, Debug)]
