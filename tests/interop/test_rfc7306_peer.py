@@ -5,7 +5,9 @@ import struct
 
 import mpa_peer as mp
 import pytest
-from lab import bad_key, check_quote, echo, other
+from capture import Capture
+from ends import Puppet, join
+from lab import PORT, bad_key, check_quote, echo, other
 from mpa_peer import ALL_BITS, CMP_SWAP, FETCH_ADD, C, R, S, enhanced, fpdu
 
 pytestmark = pytest.mark.usefixtures("harmless")
@@ -460,3 +462,52 @@ def test_atomic_that_the_peer_refuses(lab, error, quote, status):
         s.peer.fpdu(mp.untagged(mp.TERMINATE, 2, 1, body))
         assert [s.p.poll()["status"] for _ in range(2)] == [status, FLUSHED]
         lab.gone()
+
+
+# --- another decoder -----------------------------------------------------------
+
+# As tshark names them, in the order of its output. It knows no immediate data.
+FIELDS = [
+    f"iwarp_rdma.{f}"
+    for f in (
+        "opcode",
+        "atomic.opcode",
+        "atomic.request_identifier",
+        "atomic.remote_stag",
+        "atomic.remote_tagged_offset",
+        "atomic.add_data",
+        "atomic.add_mask",
+        "atomic.swap_data",
+        "atomic.swap_mask",
+        "atomic.compare_data",
+        "atomic.compare_mask",
+        "atomic.original_request_identifier",
+        "atomic.original_remote_data_value",
+    )
+]
+
+
+def test_atomics_decoded(lab, pair):
+    """tshark reads in our atomics what was asked for and answered."""
+    pair.offloads_off()
+    with Capture(lab.b.netdev, lab.b.name) as cap:
+        with Puppet(lab.a) as a, Puppet(lab.b) as b:
+            a(f"listen {PORT + 3}")
+            join(a, b, lab.a.ip, PORT + 3)
+            r = a("region lwra 0 4096")
+            b(f"fadd 64 {r['addr']} {r['key']} {0x1122334455667788}")
+            b.good()
+            b(f"cas 64 {r['addr']} {r['key']} {0x1122334455667788} {0x99}")
+            b.good()
+        rows = [dict(zip(FIELDS, x.split("\t"), strict=False)) for x in cap.fields(FIELDS).splitlines()]
+        decoded = cap.decode()
+    assert not decoded.malformed, decoded.malformed
+    ours = [{k.rsplit(".")[-1]: int(v, 0) for k, v in x.items() if v and "," not in v} for x in rows]
+    asked = [x for x in ours if "remote_stag" in x]
+    answers = [x["original_remote_data_value"] for x in ours if "original_remote_data_value" in x]
+    assert answers == [0, 0x1122334455667788]
+    assert [x["remote_stag"] for x in asked] == [r["key"]] * 2
+    assert [x["remote_tagged_offset"] for x in asked] == [r["addr"]] * 2
+    assert (asked[0]["add_data"], asked[0]["add_mask"]) == (0x1122334455667788, 0)
+    assert (asked[1]["swap_data"], asked[1]["swap_mask"]) == (0x99, ALL_BITS)
+    assert (asked[1]["compare_data"], asked[1]["compare_mask"]) == (0x1122334455667788, ALL_BITS)

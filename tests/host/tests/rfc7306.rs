@@ -102,7 +102,28 @@ fn golden_messages() {
         wire[2..2 + len].to_vec()
     };
     let msn = Msn::new(0x0102_0304);
-    let head = |op: u8, qn: u8| [0x41, 0x40 | op, 0, 0, 0, 0, 0, 0, 0, qn, 1, 2, 3, 4, 0, 0, 0, 0];
+    let head = |op: u8, qn: u8| {
+        [
+            0x41,
+            0x40 | op,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            qn,
+            1,
+            2,
+            3,
+            4,
+            0,
+            0,
+            0,
+            0,
+        ]
+    };
 
     let imm = u32::from_ne_bytes([0xa1, 0xa2, 0xa3, 0xa4]);
     for (solicited, op) in [(false, 8), (true, 9)] {

@@ -6,9 +6,9 @@
 
 use super::{NewQp, Transport, TransportQp};
 use crate::device::Device;
+use crate::kapi::abi::CAP_ATOMIC_IMM;
 use crate::kapi::rdma::attr::{PortImmutable, Protocol};
 use crate::kapi::rdma::qp::{mtu_to_enum, QpAttr, QpKind, QpState};
-use crate::kapi::abi::CAP_ATOMIC_IMM;
 use crate::proto::wqe::send::{OPS_IWARP, OPS_KERNEL, OPS_RFC7306};
 use crate::qp::Qp;
 use kernel::prelude::*;

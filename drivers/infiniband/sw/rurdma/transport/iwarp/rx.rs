@@ -68,7 +68,7 @@ impl Rx {
     pub(super) fn start(&mut self, params: &StreamParams) {
         self.receiver = Receiver::new(RxConfig {
             crc: params.crc,
-            // Nothing on the wire negotiates it (RFC 7306 section 1.2).
+            // Nothing on the wire negotiates it (RFC 7306 section 1.1).
             rfc7306: true,
         });
         self.have_recv = false;

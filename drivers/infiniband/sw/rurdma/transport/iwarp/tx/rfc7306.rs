@@ -33,11 +33,7 @@ pub(super) struct Immediate {
 impl Tx {
     /// Builds the message behind a Write, whose work request is complete with it. Nothing comes between
     /// the two, so that the peer can tell how much the Write wrote.
-    pub(super) fn send_immediate(
-        &mut self,
-        immediate: Immediate,
-        context: Context<'_>,
-    ) -> Result {
+    pub(super) fn send_immediate(&mut self, immediate: Immediate, context: Context<'_>) -> Result {
         let header = Header::immediate(self.send_msn, immediate.solicited);
         self.control(&header, &immediate_data(immediate.imm), context)?;
         self.send_msn = self.send_msn.next();
@@ -59,13 +55,13 @@ impl Tx {
         // Once it is executed there is no second time.
         let ulpdu = ddp::UNTAGGED_LEN + ATOMIC_RESPONSE_LEN;
         let len = self.encoder.fpdu_len(ulpdu as u16);
-        self.room(len, false, context)
-            .map_err(|_| Stop::NoMemory)?;
+        self.room(len, false, context).map_err(|_| Stop::NoMemory)?;
         qp.stream().shared.lock().pop_inbound();
         let original = match execute(qp, request) {
             Ok(original) => original,
             Err(error) => {
-                let body = TerminateBody::build(error.request(), Some(&Culprit::atomic_request(msn)));
+                let body =
+                    TerminateBody::build(error.request(), Some(&Culprit::atomic_request(msn)));
                 let cause = if error == Denied::Unaligned {
                     Cause::Request
                 } else {

@@ -206,7 +206,14 @@ impl Tx {
     }
 
     /// A work request that makes no sense: it completes with an error, and the QP fails.
-    pub(super) fn reject(&mut self, qp: &Arc<Qp>, wr_id: u64, units: u8, status: u8, vendor_err: u32) {
+    pub(super) fn reject(
+        &mut self,
+        qp: &Arc<Qp>,
+        wr_id: u64,
+        units: u8,
+        status: u8,
+        vendor_err: u32,
+    ) {
         {
             let mut sent = qp.sent.lock();
             let number = sent.start(Record {
