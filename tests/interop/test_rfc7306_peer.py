@@ -174,6 +174,7 @@ def test_atomic(lab, before, kw, after):
 def test_reserved_bits_of_an_atomic(lab):
     """28 bits before the operation, the Invalidate STag, bits of the control fields."""
     with lab.session() as s:
+        poke(s, 0)
         u = bytearray(request(atomics(s), reserved=(1 << 28) - 1, word=0xFFFFFFFF))
         u[0] |= 0x3C
         u[1] |= 0x30
@@ -185,6 +186,7 @@ def test_reserved_bits_of_an_atomic(lab):
 def test_atomics_and_reads_are_answered_in_order(lab):
     """They share queue 1 and its numbers; the answers of atomics are counted by themselves."""
     with lab.session(depths=(16, 4)) as s:
+        poke(s, 0)
         a = atomics(s)
         said = b""
         for msn in range(1, 13):
@@ -210,6 +212,7 @@ def test_atomics_and_reads_are_answered_in_order(lab):
 def test_more_atomics_than_granted(lab):
     """RFC 7306 section 5.2: they count like reads; RFC 5041 section 7.1: no buffer in queue 1."""
     with lab.session(rev=2, flags=C | S, pd=enhanced(1, 1), depths=(1, 1), rcvbuf=4096) as s:
+        poke(s, 0)
         a = atomics(s)
         s.peer.raw(b"".join(fpdu(request(a, msn=i)) for i in range(1, 9)))
         seg = s.peer.recv()

@@ -431,7 +431,7 @@ static void more_atomics_than_depth(void)
 	static const uint32_t depths[] = { 1, 2, 16, 100 };
 
 	for (size_t d = 0; d < ARRAY_SIZE(depths); d++) {
-		struct opt o = { .depth = depths[d], .swr = 512 };
+		struct opt o = { .depth = depths[d], .swr = 512, .cqe = 512 };
 		struct buf a, b;
 
 		connect_atomic(&o, &a, &b);
