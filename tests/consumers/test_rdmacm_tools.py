@@ -187,3 +187,17 @@ def test_perftest_data_validation(pair):
 def test_perftest_srq_and_qps(pair):
     perftest(pair.a, pair.b, pair.a.ip, "ib_send_bw", "-n 100 -s 4096 --use-srq")
     perftest(pair.a, pair.b, pair.a.ip, "ib_write_bw", "-n 100 -s 4096 -q 4")
+
+
+@LONG
+@pytest.mark.parametrize("kind", ["FETCH_AND_ADD", "CMP_AND_SWAP"])
+def test_perftest_atomics(pair, kind):
+    for tool in ("ib_atomic_bw", "ib_atomic_lat"):
+        rows = perftest(pair.a, pair.b, pair.a.ip, tool, f"-n 200 -A {kind}")
+        assert rows[-1][:2] == [8, 200]
+
+
+@LONG
+def test_perftest_write_with_imm(pair):
+    rows = perftest(pair.a, pair.b, pair.a.ip, "ib_write_bw", "-n 200 -s 16384 --write_with_imm")
+    assert rows[-1][:2] == [16384, 200]

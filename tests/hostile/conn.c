@@ -158,7 +158,8 @@ bool make_qp(struct conn *c, struct ibv_comp_channel *cc)
 			die("ibv_alloc_pd");
 		memset(shared_buf, 0, BUF);
 		shared_mr = ibv_reg_mr(shared_pd, shared_buf, BUF,
-				       IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ);
+				       IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ |
+				       IBV_ACCESS_REMOTE_ATOMIC);
 		if (!shared_mr)
 			die("ibv_reg_mr");
 	}

@@ -9,7 +9,8 @@ static uint64_t done, live, bad, connections;
 static void mutate_send(struct conn *c)
 {
 	static const uint8_t ops[] = { RURDMA_OP_NOP, RURDMA_OP_SEND, RURDMA_OP_SEND, RURDMA_OP_SEND_INV, RURDMA_OP_WRITE,
-		RURDMA_OP_WRITE, RURDMA_OP_READ, RURDMA_OP_READ, RURDMA_OP_LOCAL_INV };
+		RURDMA_OP_WRITE, RURDMA_OP_READ, RURDMA_OP_READ, RURDMA_OP_LOCAL_INV, RURDMA_OP_WRITE_IMM,
+		RURDMA_OP_CMP_SWP, RURDMA_OP_FETCH_ADD };
 	uint8_t raw[9 * RURDMA_WQE_UNIT];
 	struct rurdma_send_wqe *w = (void *)raw;
 	struct rurdma_sge *s = (void *)(raw + RURDMA_SEND_HDR);
@@ -93,15 +94,17 @@ static void mutate_send(struct conn *c)
 /* Odd, and to be obeyed: the QP lives, and what else is mutated meets one that works. */
 static void mutate_gently(struct conn *c)
 {
-	static const uint8_t ops[] = { RURDMA_OP_NOP, RURDMA_OP_SEND, RURDMA_OP_WRITE, RURDMA_OP_WRITE, RURDMA_OP_READ };
+	static const uint8_t ops[] = { RURDMA_OP_NOP, RURDMA_OP_SEND, RURDMA_OP_WRITE, RURDMA_OP_WRITE, RURDMA_OP_WRITE_IMM,
+		RURDMA_OP_READ, RURDMA_OP_READ, RURDMA_OP_CMP_SWP, RURDMA_OP_FETCH_ADD, RURDMA_OP_NOP };
 	uint8_t raw[9 * RURDMA_WQE_UNIT];
 	struct rurdma_send_wqe *w = (void *)raw;
 	struct rurdma_sge *s = (void *)(raw + RURDMA_SEND_HDR);
 	uint32_t units = valid(c, raw, ops[rnd() % sizeof(ops)]);
+	bool atomic = w->opcode == RURDMA_OP_CMP_SWP || w->opcode == RURDMA_OP_FETCH_ADD;
 
 	w->flags = rnd() & (RURDMA_SEND_SIGNALED | RURDMA_SEND_SOLICITED | RURDMA_SEND_FENCE);
 	w->wr_id = nasty();
-	/* Of the operations above none looks at it. */
+	/* Of the operations above none looks at it, but for one that passes it on. */
 	w->imm_inv = nasty();
 	if (w->opcode == RURDMA_OP_SEND) {
 		w->remote_addr = nasty();
@@ -109,7 +112,15 @@ static void mutate_gently(struct conn *c)
 	} else {
 		w->remote_addr += rnd() % (BUF - 64);
 	}
-	if (w->num_sge) {
+	if (atomic) {
+		struct rurdma_ext_atomic *ext = (void *)s;
+
+		w->remote_addr &= ~7ULL;
+		ext->compare_add = nasty();
+		ext->swap = nasty();
+		ext->compare_add_mask = nasty();
+		ext->swap_mask = nasty();
+	} else if (w->num_sge) {
 		/* In all no more than a receive of the other end takes. */
 		s[0].addr += rnd() % (BUF / 4);
 		s[0].length = rnd() % 41;

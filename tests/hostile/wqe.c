@@ -13,7 +13,7 @@ static void publish(struct conn *c, uint32_t units)
 	__atomic_store_n(&c->sq->producer, c->tail, __ATOMIC_RELEASE);
 }
 
-/* A work request that is as it should be: one unit header and data of up to two SGEs. */
+/* A work request that is as it should be; the units that it takes. */
 uint32_t valid(struct conn *c, uint8_t *raw, uint8_t op)
 {
 	struct rurdma_send_wqe *w = (void *)raw;
@@ -29,6 +29,14 @@ uint32_t valid(struct conn *c, uint8_t *raw, uint8_t op)
 	w->rkey = c->peer.rkey;
 	if (op == RURDMA_OP_NOP || op == RURDMA_OP_LOCAL_INV)
 		return 1;
+	if (op == RURDMA_OP_CMP_SWP || op == RURDMA_OP_FETCH_ADD) {
+		/* Behind the extension, with what was there before. */
+		s = (void *)(raw + RURDMA_SEND_HDR + RURDMA_SEND_EXT);
+		s[0] = (struct rurdma_sge){ (uintptr_t)c->buf, 8, c->mr->lkey };
+		w->num_sge = 1;
+		w->units = 2;
+		return 2;
+	}
 	w->num_sge = 2;
 	s[0] = (struct rurdma_sge){ (uintptr_t)c->buf, 40, c->mr->lkey };
 	s[1] = (struct rurdma_sge){ (uintptr_t)c->buf + 4096, 8, c->mr->lkey };

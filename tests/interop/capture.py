@@ -98,8 +98,11 @@ class Capture:
         self.file.unlink(missing_ok=True)
 
     def decode(self, limit=300):
+        return Decoded(self.fields(FIELDS, limit))
+
+    def fields(self, fields, limit=300):
+        """A line for each frame: the fields by tabs, several values of one by commas."""
         self.stop()
-        fields = " ".join(f"-e {f}" for f in FIELDS)
+        fields = " ".join(f"-e {f}" for f in fields)
         form = f"-T fields -E separator=/t -E occurrence=a {fields}"
-        out = run(f"tshark -n -r {self.file} {GUESSES} -Y iwarp_mpa {form} 2>/dev/null", timeout=limit).out
-        return Decoded(out)
+        return run(f"tshark -n -r {self.file} {GUESSES} -Y iwarp_mpa {form} 2>/dev/null", timeout=limit).out

@@ -3,6 +3,7 @@
 
 import contextlib
 import random
+import struct
 from types import SimpleNamespace
 
 import mpa_peer as mp
@@ -108,3 +109,32 @@ def survives(s):
     with contextlib.suppress(TimeoutError):
         s.peer.wait_closed()
     s.peer.close()
+
+
+def other(s, rights, off=0, n=4096):
+    """Another region of the puppet's: its key, as a session that has it in place of `key`."""
+    r = s.p(f"region {rights} {off} {n}")
+    return SimpleNamespace(**{**vars(s), "key": r["key"], "addr": r["addr"]})
+
+
+def bad_key(s):
+    return SimpleNamespace(**{**vars(s), "key": s.key ^ 0x5A5A0000})
+
+
+def check_quote(t, ulpdu):
+    """What a Terminate says of the segment that caused it (RFC 5040 figure 10)."""
+    layer, etype, _ = t.error
+    hdrct = t.payload[2]
+    quoted = t.payload[4:]
+    if layer == 2 or etype == 0:
+        assert (hdrct & 0xE0, quoted) == (0, b"")
+        return
+    hdr_len = 14 if ulpdu[0] & 0x80 else 18
+    assert hdrct & 0xC0 == 0xC0
+    assert struct.unpack(">H", quoted[:2])[0] == len(ulpdu)
+    assert quoted[2 : 2 + hdr_len] == ulpdu[:hdr_len]
+    if (layer, etype) == (0, 1) and ulpdu[1] & 0xF == mp.READ_REQ:
+        assert hdrct & 0x20
+        assert quoted[2 + hdr_len :] == ulpdu[18:46]
+    else:
+        assert hdrct & 0x20 == 0

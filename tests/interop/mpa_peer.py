@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """An iWARP peer made of a TCP socket: it can say what no honest peer says.
 
-Written from RFC 5044 (MPA), 6581 (MPA revision 2), 5041 (DDP) and 5040 (RDMAP),
-and shares no code with the module. Nothing here decides what is right: tests do.
+Written from RFC 5044 (MPA), 6581 (MPA revision 2), 5041 (DDP), 5040 (RDMAP) and
+7306 (immediate data, atomics), and shares no code with the module. Nothing here decides what is right: tests do.
 """
 
 import contextlib
@@ -14,6 +14,9 @@ from dataclasses import dataclass
 REQUEST, REPLY = b"MPA ID Req Frame", b"MPA ID Rep Frame"
 M, C, R, S = 0x80, 0x40, 0x20, 0x10
 WRITE, READ_REQ, READ_RESP, SEND, SEND_INV, SEND_SE, SEND_SE_INV, TERMINATE = range(8)
+IMM, IMM_SE, ATOMIC_REQ, ATOMIC_RESP = range(8, 12)
+FETCH_ADD, CMP_SWAP = 0, 2
+ALL_BITS = (1 << 64) - 1
 # Of the enhanced data: peer-to-peer, and the ready-to-receive indications.
 A, RTR_SEND, RTR_WRITE, RTR_READ = 1, 2, 4, 8
 UNKNOWN_DEPTH = 0x3FFF
@@ -134,6 +137,22 @@ def read_request(msn, sink_stag, sink_to, size, stag, to, **kw):
     return untagged(READ_REQ, 1, msn, struct.pack(">IQIIQ", sink_stag, sink_to, size, stag, to), **kw)
 
 
+def immediate(msn, data, op=IMM, **kw):
+    return untagged(op, 0, msn, data, **kw)
+
+
+def atomic_request(msn, ident, stag, to, aop, data, mask=None, compare=0, compare_mask=ALL_BITS, reserved=0, **kw):
+    """`mask` by default: that of the operation on all 64 bits."""
+    if mask is None:
+        mask = ALL_BITS if aop == CMP_SWAP else 0
+    body = struct.pack(">IIIQQQQQ", reserved << 4 | aop, ident, stag, to, data, mask, compare, compare_mask)
+    return untagged(ATOMIC_REQ, 1, msn, body, **kw)
+
+
+def atomic_response(msn, ident, original, **kw):
+    return untagged(ATOMIC_RESP, 3, msn, struct.pack(">IQ", ident, original), **kw)
+
+
 def terminate(layer, etype, code):
     return untagged(TERMINATE, 2, 1, struct.pack(">BBH", layer << 4 | etype, code, 0))
 
@@ -170,6 +189,18 @@ class Segment:
             return cls(True, last, op, stag, to, 0, 0, 0, u[14:])
         word, qn, msn, mo = struct.unpack(">IIII", u[2:18])
         return cls(False, last, op, word, 0, qn, msn, mo, u[18:])
+
+    @property
+    def atomic(self):
+        """Of an Atomic Request: operation, identifier, STag, TO, data, mask, compare data and mask."""
+        assert (self.op, self.tagged, self.last, self.qn, self.mo) == (ATOMIC_REQ, False, True, 1, 0)
+        return struct.unpack(">IIIQQQQQ", self.payload)
+
+    @property
+    def original(self):
+        """Of an Atomic Response: identifier and value."""
+        assert (self.op, self.tagged, self.last, self.qn, self.mo, self.stag) == (ATOMIC_RESP, False, True, 3, 0, 0)
+        return struct.unpack(">IQ", self.payload)
 
     @property
     def error(self):

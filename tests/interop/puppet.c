@@ -10,15 +10,18 @@
  *   listen PORT [ADDRESS] | request | accept IRD ORD PD | reject PD
  *   connect ADDRESS PORT IRD ORD PD
  *   event MS                 the next event of the connection manager
- *   region RIGHTS OFF LEN    registers, rights of l w r (local/remote write, remote read)
+ *   region RIGHTS OFF LEN    registers, rights of l w r a (local/remote write, remote read, atomics)
  *   dereg N
  *   recv OFF LEN | send OFF LEN [se] [inv=KEY] [inline] | write OFF LEN ADDR KEY
- *   read OFF LEN ADDR KEY    work requests, signalled, numbered from 1 on
+ *   read OFF LEN ADDR KEY | writeimm OFF LEN ADDR KEY IMM [se]
+ *   fadd OFF ADDR KEY ADD | cas OFF ADDR KEY COMPARE SWAP
+ *                            work requests, signalled, numbered from 1 on
  *   poll MS                  the next completion
  *   fill OFF LEN SEED | sum OFF LEN | peek OFF LEN | poke OFF HEX
  *   state | disconnect | destroy | quit
  */
 #include <arpa/inet.h>
+#include <endian.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
@@ -272,6 +275,8 @@ static int do_region(void)
 		access |= IBV_ACCESS_REMOTE_WRITE;
 	if (strchr(rights, 'r'))
 		access |= IBV_ACCESS_REMOTE_READ;
+	if (strchr(rights, 'a'))
+		access |= IBV_ACCESS_REMOTE_ATOMIC;
 	if (strchr(rights, '0')) {
 		/* The one that is there. */
 		printf("ok n=0 addr=%" PRIu64 " key=%u lkey=%u\n", (uint64_t)(uintptr_t)p, mr[0]->rkey,
@@ -335,6 +340,11 @@ static int do_send(enum ibv_wr_opcode opcode)
 	if (opcode != IBV_WR_SEND) {
 		wr.wr.rdma.remote_addr = arg();
 		wr.wr.rdma.rkey = arg();
+		if (opcode == IBV_WR_RDMA_WRITE_WITH_IMM) {
+			wr.imm_data = htobe32(arg());
+			if (strtok(NULL, " "))
+				wr.send_flags |= IBV_SEND_SOLICITED;
+		}
 	} else {
 		while ((s = strtok(NULL, " "))) {
 			if (!strcmp(s, "se"))
@@ -349,6 +359,25 @@ static int do_send(enum ibv_wr_opcode opcode)
 	}
 	errno = ibv_post_send(id->qp, &wr, &worst);
 	return errno ? bad("send") : ok();
+}
+
+static int do_atomic(enum ibv_wr_opcode opcode)
+{
+	struct ibv_send_wr *worst, wr = { .wr_id = ++serial, .num_sge = 1, .opcode = opcode };
+	uint64_t off = arg();
+	struct ibv_sge sge = { .addr = (uintptr_t)buf + off, .length = 8, .lkey = mr[0]->lkey };
+
+	if (off > SIZE - 8) {
+		errno = ERANGE;
+		return bad("range");
+	}
+	wr.sg_list = &sge;
+	wr.wr.atomic.remote_addr = arg();
+	wr.wr.atomic.rkey = arg();
+	wr.wr.atomic.compare_add = arg();
+	wr.wr.atomic.swap = arg();
+	errno = ibv_post_send(id->qp, &wr, &worst);
+	return errno ? bad("atomic") : ok();
 }
 
 static int do_poll(void)
@@ -372,8 +401,9 @@ static int do_poll(void)
 		}
 		usleep(200);
 	}
-	printf("ok wr=%" PRIu64 " status=%d opcode=%d len=%u flags=%u inv=%u\n", wc.wr_id, wc.status,
-	       wc.status ? -1 : (int)wc.opcode, wc.byte_len, wc.wc_flags, wc.invalidated_rkey);
+	printf("ok wr=%" PRIu64 " status=%d opcode=%d len=%u flags=%u inv=%u imm=%u\n", wc.wr_id,
+	       wc.status, wc.status ? -1 : (int)wc.opcode, wc.byte_len, wc.wc_flags,
+	       wc.invalidated_rkey, be32toh(wc.imm_data));
 	return 0;
 }
 
@@ -506,6 +536,12 @@ static int obey(char *line)
 		return do_send(IBV_WR_RDMA_WRITE);
 	if (!strcmp(cmd, "read"))
 		return do_send(IBV_WR_RDMA_READ);
+	if (!strcmp(cmd, "writeimm"))
+		return do_send(IBV_WR_RDMA_WRITE_WITH_IMM);
+	if (!strcmp(cmd, "fadd"))
+		return do_atomic(IBV_WR_ATOMIC_FETCH_AND_ADD);
+	if (!strcmp(cmd, "cas"))
+		return do_atomic(IBV_WR_ATOMIC_CMP_AND_SWP);
 	if (!strcmp(cmd, "poll"))
 		return do_poll();
 	if (!strcmp(cmd, "fill"))

@@ -147,9 +147,15 @@ def test_hostile_reply(lab, seeds, what):
 
 
 def segment(rng, s):
-    """A good segment of each opcode; of a read response one that nobody waits for."""
+    """A good segment of each opcode; of a response one that nobody waits for."""
     key, to, n = s.key, s.addr + rng.randrange(64), rng.choice([0, 1, 60, 300])
-    op = rng.randrange(8)
+    op = rng.randrange(12)
+    if op in (mp.IMM, mp.IMM_SE):
+        return mp.immediate(1, bytes(8), op=op)
+    if op == mp.ATOMIC_REQ:
+        return mp.atomic_request(1, 1, s.atomic_key, to & ~7, rng.choice([mp.FETCH_ADD, mp.CMP_SWAP]), n)
+    if op == mp.ATOMIC_RESP:
+        return mp.atomic_response(1, 1, n)
     if op == mp.WRITE:
         return mp.tagged(mp.WRITE, key, to, bytes(n), last=rng.random() < 0.7)
     if op == mp.READ_REQ:
@@ -179,6 +185,7 @@ def test_hostile_stream(lab, seeds, what):
         for flags in (C, 0):
             with lab.session(flags=flags) as s:
                 s.p("recv 4096 100")
+                s.atomic_key = s.p("region lwra 0 4096")["key"]
                 in_pieces(rng, s.peer, STREAM[what](rng, s))
                 survives(s)
                 lab.gone()
@@ -201,6 +208,23 @@ def test_hostile_read_response(lab, seeds):
             lab.gone()
 
 
+def test_hostile_atomic_response(lab, seeds):
+    """The puppet has atomics outstanding; what answers them is mutated."""
+    for rng in seeds:
+        with lab.session() as s:
+            s.peer.fpdu(mp.tagged(mp.WRITE, 0, 0))
+            idents = []
+            for i in range(3):
+                s.p(f"fadd {i * 8} 0 {0x1234} 1")
+                idents.append(s.peer.recv().atomic[1])
+            good = [mp.atomic_response(i + 1, ident, i) for i, ident in enumerate(idents)]
+            at = rng.randrange(3)
+            good[at] = mutate(rng, good[at])
+            in_pieces(rng, s.peer, b"".join(fpdu(x) for x in good) + noise(rng))
+            survives(s)
+            lab.gone()
+
+
 def test_hostile_while_closing(lab, seeds):
     """The puppet has said that it disconnects, with work in its queue; the peer goes on talking."""
     for rng in seeds:
@@ -208,6 +232,7 @@ def test_hostile_while_closing(lab, seeds):
             s.p("recv 4096 100")
             s.peer.fpdu(mp.tagged(mp.WRITE, 0, 0))
             s.p("send 0 3000")
+            s.atomic_key = s.key
             s.p("disconnect")
             in_pieces(rng, s.peer, b"".join(fpdu(mutate(rng, segment(rng, s))) for _ in range(3)) + noise(rng))
             survives(s)

@@ -13,6 +13,7 @@ from siwlink import reload_rurdma, siw_and_rurdma
 LONG = pytest.mark.long
 BOTH = pytest.mark.parametrize("server", ["siw", "rurdma"])
 PORT = 7471
+REM_OP = 11
 
 
 @pytest.fixture(scope="module")
@@ -248,6 +249,20 @@ def test_decoded(ends):
     # Terminates are counted in test_scripted_peer.
     for op in OPCODES.values():
         assert op == "Terminate" or d.opcodes[op] >= 100, d.opcodes
+
+
+@LONG
+@BOTH
+@pytest.mark.parametrize("what", ["fadd 64 {addr} {key} 1", "cas 64 {addr} {key} 0 1", "writeimm 0 8 {addr} {key} 1"])
+def test_siw_knows_no_rfc_7306(ends, linked, server, what):
+    """It terminates: an atomic completes with a remote operation error; a Write was complete before."""
+    a, b, *_ = linked
+    siw, rurdma = (a, b) if server == "siw" else (b, a)
+    exchange(b, a, 10)
+    rurdma(what.format(**siw("region 0 524288 4096")))
+    assert rurdma.poll()["status"] == (0 if what.startswith("writeimm") else REM_OP)
+    siw.event("DISCONNECTED")
+    rurdma.event("DISCONNECTED")
 
 
 @LONG

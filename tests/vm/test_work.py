@@ -95,7 +95,7 @@ def test_message_too_long(vt):
 
 
 def test_foreign_operations_refused(vt):
-    """Immediate data and atomics without the capability."""
+    """What iWARP does not have, immediate data of a SEND among it, and what does not exist."""
     vt("foreign_operations_refused")
 
 

@@ -116,6 +116,8 @@ struct opt {
 	uint32_t swr, rwr, ssge, rsge, inl, cqe, depth;
 	bool sig_all;
 	int vector;
+	/* Not 0: ibv_qp_init_attr_ex.send_ops_flags. */
+	uint64_t send_ops;
 	/* Only of the server. */
 	struct ibv_srq *srq;
 	struct ibv_pd *server_pd;
@@ -219,7 +221,22 @@ static inline void make_qp(struct end *e, const struct opt *o, bool server)
 	init.recv_cq = e->rcq;
 	if (server)
 		init.srq = o->srq;
-	OK(rdma_create_qp(e->id, e->pd, &init));
+	if (o->send_ops) {
+		struct ibv_qp_init_attr_ex ex = {
+			.qp_type = IBV_QPT_RC,
+			.cap = init.cap,
+			.send_cq = init.send_cq,
+			.recv_cq = init.recv_cq,
+			.srq = init.srq,
+			.comp_mask = IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_SEND_OPS_FLAGS,
+			.pd = e->pd,
+			.send_ops_flags = o->send_ops,
+		};
+
+		OK(rdma_create_qp_ex(e->id, &ex));
+	} else {
+		OK(rdma_create_qp(e->id, e->pd, &init));
+	}
 	e->qp = e->id->qp;
 }
 

@@ -384,6 +384,61 @@ static void test_iwarp(void)
 	check(!fake_ops->destroy_cq(cq));
 }
 
+/* With RFC 7306: immediate data can follow a WRITE and nothing else. */
+static void test_iwarp_extensions(void)
+{
+	struct ibv_sge sge = { .length = 8 };
+	struct ibv_send_wr wr = { .sg_list = &sge, .num_sge = 1 }, *bad;
+	const uint64_t ops = IBV_QP_EX_WITH_RDMA_WRITE_WITH_IMM |
+			     IBV_QP_EX_WITH_ATOMIC_CMP_AND_SWP |
+			     IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD;
+	struct rurdma_ext_atomic *ext;
+	struct ibv_qp_ex *qpx;
+	struct fake_wr got;
+	struct ibv_cq *cq;
+	struct ibv_qp *qp;
+
+	fake_caps = RURDMA_CAP_KICK_METHOD | RURDMA_CAP_ATOMIC_IMM;
+	open_context(IBV_TRANSPORT_IWARP);
+	cq = new_cq(8);
+	errno = 0;
+	check(!new_qp_ex(IBV_QPT_RC, cq, 4,
+			 ops | IBV_QP_EX_WITH_SEND_WITH_IMM));
+	check(errno == EOPNOTSUPP);
+	qp = new_qp_ex(IBV_QPT_RC, cq, 4, ops);
+	check(qp);
+	qpx = (struct ibv_qp_ex *)qp;
+	fake_qp_of(qp)->state = IBV_QPS_RTS;
+
+	wr.opcode = IBV_WR_SEND_WITH_IMM;
+	check(post(qp, &wr, &bad) == EOPNOTSUPP && bad == &wr);
+	wr.opcode = IBV_WR_RDMA_WRITE_WITH_IMM;
+	wr.imm_data = htobe32(0x11223344);
+	check(!post(qp, &wr, &bad));
+	check(fake_next_send(fake_qp_of(qp), &got));
+	check(got.wqe.opcode == RURDMA_OP_WRITE_IMM);
+	check(got.wqe.imm_inv == htobe32(0x11223344));
+
+	wr.opcode = IBV_WR_ATOMIC_FETCH_AND_ADD;
+	wr.wr.atomic.compare_add = 5;
+	check(!post(qp, &wr, &bad));
+	check(fake_next_send(fake_qp_of(qp), &got));
+	ext = (void *)got.ext;
+	check(got.wqe.opcode == RURDMA_OP_FETCH_ADD && ext->compare_add == 5);
+
+	qpx->wr_start(qpx);
+	qpx->wr_atomic_cmp_swp(qpx, 1, 8, 6, 7);
+	qpx->wr_set_sge(qpx, 2, 16, 8);
+	check(!qpx->wr_complete(qpx));
+	check(fake_next_send(fake_qp_of(qp), &got));
+	ext = (void *)got.ext;
+	check(got.wqe.opcode == RURDMA_OP_CMP_SWP);
+	check(ext->compare_add == 6 && ext->swap == 7);
+
+	check(!fake_ops->destroy_qp(qp));
+	check(!fake_ops->destroy_cq(cq));
+}
+
 int main(int argc, char **argv)
 {
 	static const struct {
@@ -407,6 +462,7 @@ int main(int argc, char **argv)
 		{ "wakeups", test_wakeups },
 		{ "device_caps", test_device_caps },
 		{ "iwarp", test_iwarp },
+		{ "iwarp_extensions", test_iwarp_extensions },
 	};
 	size_t i;
 

@@ -28,7 +28,10 @@
 enum rurdma_caps {
 	/* The kick is the ioctl method below, not the write() POST_SEND. */
 	RURDMA_CAP_KICK_METHOD		= 1U << 0,
-	/* Atomic operations and immediate data may be posted. */
+	/*
+	 * CMP_SWP, FETCH_ADD and WRITE_IMM may be posted on iWARP (RFC 7306),
+	 * which has no SEND_IMM. RoCE has them anyway.
+	 */
 	RURDMA_CAP_ATOMIC_IMM		= 1U << 1,
 	/* CQEs carry a completion timestamp (ns, CLOCK_MONOTONIC_RAW). */
 	RURDMA_CAP_TIMESTAMP		= 1U << 2,
@@ -172,6 +175,7 @@ struct rurdma_send_wqe {
 struct rurdma_ext_atomic {
 	__aligned_u64 compare_add;
 	__aligned_u64 swap;
+	/* Not looked at: CMP_SWP and FETCH_ADD are about all 64 bits. */
 	__aligned_u64 compare_add_mask;
 	__aligned_u64 swap_mask;
 };

@@ -7,6 +7,7 @@ mod common;
 
 use common::{mutate, mutation, Crc};
 use proptest::prelude::*;
+use rurdma_host_tests::proto::atomic::AtomicOp;
 use rurdma_host_tests::proto::iwarp::rx::{
     Event, Message, Receiver, RxConfig, Segment, Target, Want,
 };
@@ -15,7 +16,7 @@ use rurdma_host_tests::proto::serial::Msn;
 use rurdma_host_tests::proto::wire::crc::Crc32c;
 use rurdma_host_tests::proto::wire::mpa;
 use rurdma_host_tests::proto::wire::rdmap::{
-    AtomicOp, AtomicRequest, AtomicResponseHdr, ReadRequest, ReadRequestHdr,
+    AtomicRequest, AtomicResponseHdr, ReadRequest, ReadRequestHdr,
 };
 use rurdma_host_tests::proto::wire::terminate::{Culprit, TermError, Terminate, TerminateBody};
 use zerocopy::IntoBytes as _;
@@ -75,7 +76,7 @@ fn encode(msgs: &[Msg], mulpdu: u16, enc: &mut FpduEncoder) -> (Vec<u8>, Vec<usi
             Msg::Immediate(d, se) => (Header::immediate(n.next(0), *se), d.to_vec()),
             Msg::Atomic(r) => (
                 Header::atomic_request(n.next(1)),
-                r.to_hdr().as_bytes().to_vec(),
+                r.to_hdr().unwrap().as_bytes().to_vec(),
             ),
             Msg::AtomicResponse(id, v) => (
                 Header::atomic_response(n.next(3)),
@@ -273,7 +274,7 @@ fn msg(max: usize) -> impl Strategy<Value = Msg> {
         })),
         1 => any::<([u8; 8], bool)>().prop_map(|(d, s)| Msg::Immediate(d, s)),
         1 => any::<(u32, u32, u64, u64, u64)>().prop_map(|a| Msg::Atomic(AtomicRequest {
-            request_id: a.0, stag: a.1, to: a.2, op: AtomicOp::FetchAdd { add: a.3, mask: a.4 },
+            request_id: a.0, stag: a.1, to: a.2, op: AtomicOp::FetchAdd { add: a.3, add_mask: a.4 },
         })),
         1 => any::<(u32, u64)>().prop_map(|(a, b)| Msg::AtomicResponse(a, b)),
     ]
@@ -438,7 +439,7 @@ fn everything() -> Vec<Msg> {
             request_id: 5,
             stag: 6,
             to: 8,
-            op: AtomicOp::CmpSwap {
+            op: AtomicOp::CmpSwp {
                 swap: 1,
                 swap_mask: 2,
                 compare: 3,

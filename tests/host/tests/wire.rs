@@ -6,13 +6,14 @@ mod common;
 
 use common::{mutate, mutation, Crc};
 use proptest::prelude::*;
+use rurdma_host_tests::proto::atomic::AtomicOp;
 use rurdma_host_tests::proto::iwarp::tx::{FpduEncoder, Header, Piece, Segmenter};
 use rurdma_host_tests::proto::serial::Msn;
 use rurdma_host_tests::proto::wire::crc::{to_wire, Bitwise, Crc32c, SEED};
 use rurdma_host_tests::proto::wire::ddp::{TaggedHdr, UntaggedHdr};
 use rurdma_host_tests::proto::wire::mpa;
 use rurdma_host_tests::proto::wire::rdmap::{
-    AtomicOp, AtomicRequest, AtomicRequestHdr, Opcode, ReadRequest, ReadRequestHdr,
+    AtomicRequest, AtomicRequestHdr, Opcode, ReadRequest, ReadRequestHdr,
 };
 use rurdma_host_tests::proto::wire::terminate::{Culprit, TermError, Terminate, TerminateBody};
 use zerocopy::{FromBytes as _, IntoBytes as _};
@@ -237,12 +238,12 @@ proptest! {
     #[test]
     fn atomics_round_trip(id in any::<u32>(), stag in any::<u32>(), to in any::<u64>(), v in any::<[u64; 4]>(), swap in any::<bool>(), code in 0u32..16) {
         let op = if swap {
-            AtomicOp::CmpSwap { swap: v[0], swap_mask: v[1], compare: v[2], compare_mask: v[3] }
+            AtomicOp::CmpSwp { swap: v[0], swap_mask: v[1], compare: v[2], compare_mask: v[3] }
         } else {
-            AtomicOp::FetchAdd { add: v[0], mask: v[1] }
+            AtomicOp::FetchAdd { add: v[0], add_mask: v[1] }
         };
         let r = AtomicRequest { request_id: id, stag, to, op };
-        let mut h = AtomicRequestHdr::read_from_bytes(r.to_hdr().as_bytes()).unwrap();
+        let mut h = AtomicRequestHdr::read_from_bytes(r.to_hdr().unwrap().as_bytes()).unwrap();
         prop_assert_eq!(AtomicRequest::from_hdr(&h), Some(r));
         h.aopcode = code.into();
         prop_assert_eq!(AtomicRequest::from_hdr(&h).is_some(), code == 0 || code == 2);

@@ -398,7 +398,12 @@ fn each_error() {
         ops: OPS_RFC7306,
         ..limits
     };
-    assert_eq!(parse(&good(opcode::SEND_IMM, None, &[]), &ext), Ok(0));
+    assert_eq!(parse(&good(opcode::WRITE_IMM, None, &[]), &ext), Ok(0));
+    // Immediate data of a Send would take a second receive.
+    assert_eq!(
+        parse(&good(opcode::SEND_IMM, None, &[]), &ext),
+        Err(E::Opcode)
+    );
     assert_eq!(parse(&good(opcode::SEND, None, &[]), &ext), Err(E::Opcode));
     assert_eq!(E::Length.wc_status(), 1);
     assert_eq!(E::Opcode.wc_status(), 2);

@@ -66,10 +66,14 @@ uint32_t rurdma_ops_of_type(const struct rurdma_context *ctx,
 {
 	uint32_t ops;
 
+	/*
+	 * Immediate data is a message of its own on iWARP, with a receive of
+	 * its own: it can follow a WRITE, but not be part of a SEND.
+	 */
 	if (ctx->iwarp) {
 		if (type != IBV_QPT_RC)
 			return 0;
-		ops = OPS_RC;
+		ops = OPS_RC & ~OP(SEND_WITH_IMM);
 		if (!(ctx->caps & RURDMA_CAP_ATOMIC_IMM))
 			ops &= ~OPS_IMM_ATOMIC;
 		return ops;

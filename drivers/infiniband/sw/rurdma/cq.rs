@@ -39,8 +39,6 @@ pub(crate) mod status {
     pub(crate) const WR_FLUSH_ERR: u8 = 5;
     /// Binding or invalidating a key failed.
     pub(crate) const MW_BIND_ERR: u8 = 6;
-    /// The peer refused access.
-    pub(crate) const REM_ACCESS_ERR: u8 = 10;
 }
 
 /// `enum ib_wc_opcode`.

@@ -10,6 +10,7 @@ use rurdma_fuzz::proto::iwarp::tx::{FpduEncoder, Header, Segmenter};
 use rurdma_fuzz::proto::serial::Msn;
 use rurdma_fuzz::proto::wire::crc::Crc32c as _;
 use rurdma_fuzz::{Input, Sum};
+use zerocopy::IntoBytes as _;
 
 /// Takes the markers out.
 fn strip(fpdu: &[u8], pos: usize, out: &mut Vec<u8>) {
@@ -33,20 +34,35 @@ fuzz_target!(|bytes: &[u8]| {
     let mut enc = FpduEncoder::new(crc, markers);
     let mut rx = Receiver::new(RxConfig { crc, rfc7306: true });
     let mut buf = vec![0; 70_000];
-    let (mut msn, mut pos) = (Msn::FIRST, 0);
+    let mut pos = 0;
+    // Of sends, requests and answers.
+    let mut numbers = [Msn::FIRST; 3];
+    let mut next = |queue: usize| {
+        let msn = numbers[queue];
+        numbers[queue] = msn.next();
+        msn
+    };
     let mut got: Vec<u8> = Vec::new();
     while !input.0.is_empty() {
         let kind = input.byte();
         let n = usize::from(input.word() % 4000);
         let body = input.take(n);
-        let header = match kind % 3 {
-            0 => Header::write(n as u32, u64::MAX - 20),
-            1 => Header::read_response(n as u32, 7),
-            _ => {
-                let h = Header::send(msn, kind & 64 != 0, (kind & 128 != 0).then_some(9));
-                msn = msn.next();
-                h
+        // Messages that are nothing but a header have a length of their own, and atomics one of two codes.
+        let mut fixed = [0; 52];
+        for (to, from) in fixed.iter_mut().zip(body) {
+            *to = *from;
+        }
+        fixed[3] = fixed[3] & 0xf0 | (kind >> 6 & 2);
+        let (header, body) = match kind % 6 {
+            0 => (Header::write(n as u32, u64::MAX - 20), body),
+            1 => (Header::read_response(n as u32, 7), body),
+            2 => {
+                let inv = (kind & 128 != 0).then_some(9);
+                (Header::send(next(0), kind & 64 != 0, inv), body)
             }
+            3 => (Header::immediate(next(0), kind & 64 != 0), &fixed[..8]),
+            4 => (Header::atomic_request(next(1)), &fixed[..]),
+            _ => (Header::atomic_response(next(2)), &fixed[..12]),
         };
         let mut s = Segmenter::new(body.len() as u32);
         let mut wire = Vec::new();
@@ -87,10 +103,27 @@ fuzz_target!(|bytes: &[u8]| {
                 Want::Nothing => panic!("closed"),
             }
         }
-        assert_eq!(got, body);
         match done.expect("complete") {
-            Message::Write => assert_eq!(kind % 3, 0),
-            Message::ReadResponse => assert_eq!(kind % 3, 1),
+            Message::Write => assert_eq!((kind % 6, &got[..]), (0, body)),
+            Message::ReadResponse => assert_eq!((kind % 6, &got[..]), (1, body)),
+            Message::Immediate {
+                data, solicited, ..
+            } => assert_eq!((&data[..], solicited), (body, kind & 64 != 0)),
+            Message::AtomicRequest { request, .. } => {
+                let hdr = request.to_hdr().expect("of the wire");
+                // Behind the reserved bits; a fetch and add compares nothing.
+                let end = if kind & 128 != 0 { 52 } else { 36 };
+                assert_eq!(hdr.as_bytes()[4..end], body[4..end]);
+                assert_eq!(hdr.as_bytes()[3], body[3] & 0xf);
+            }
+            Message::AtomicResponse {
+                request_id,
+                original,
+                ..
+            } => {
+                assert_eq!(request_id.to_be_bytes(), body[..4]);
+                assert_eq!(original.to_be_bytes(), body[4..]);
+            }
             Message::Send {
                 length,
                 solicited,
@@ -98,6 +131,7 @@ fuzz_target!(|bytes: &[u8]| {
                 ..
             } => {
                 assert_eq!(length as usize, body.len());
+                assert_eq!(got, body);
                 assert_eq!(
                     (solicited, invalidate.is_some()),
                     (kind & 64 != 0, kind & 128 != 0)

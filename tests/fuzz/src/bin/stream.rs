@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use rurdma_fuzz::proto::iwarp::orders::{Expect, InboundReads, Order, OutboundReads};
 use rurdma_fuzz::proto::iwarp::rx::{Event, Message, Receiver, RxConfig, Target, Want};
 use rurdma_fuzz::proto::wire::crc::Crc32c as _;
-use rurdma_fuzz::proto::wire::rdmap::Opcode;
+use rurdma_fuzz::proto::wire::rdmap::{AtomicRequest, Opcode};
 use rurdma_fuzz::proto::wire::terminate::Terminate;
 use rurdma_fuzz::{Input, Sum};
 
@@ -37,6 +37,8 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let mut stream = input.0;
     let mut length = 0u64;
+    // What the peer's last Write wrote, if that was its last operation.
+    let mut wrote = 0u64;
     while !stream.is_empty() {
         let (n, event) = match rx.want() {
             Want::Control(buf) => {
@@ -80,12 +82,24 @@ fuzz_target!(|bytes: &[u8]| {
             }
             Ok(Event::End(s, m)) => {
                 assert!(rx.has_started() && s.last == m.is_some());
+                if let Some(Message::Immediate { written, .. }) = m {
+                    assert_eq!(u64::from(written), wrote.min(u32::MAX.into()));
+                }
+                wrote = match m {
+                    Some(Message::Write) => length,
+                    None | Some(Message::ReadResponse | Message::AtomicResponse { .. }) => wrote,
+                    _ => 0,
+                };
                 match m {
                     Some(Message::Send { length: l, .. }) => {
                         assert_eq!(u64::from(l), length);
                         Ok(())
                     }
-                    Some(Message::ReadRequest { .. } | Message::AtomicRequest { .. }) => {
+                    Some(Message::ReadRequest { .. }) => inbound.admit(),
+                    Some(Message::AtomicRequest { request, .. }) => {
+                        // What was understood can be said again.
+                        let hdr = request.to_hdr().expect("of the wire");
+                        assert_eq!(AtomicRequest::from_hdr(&hdr), Some(request));
                         inbound.admit()
                     }
                     Some(Message::ReadResponse) => {

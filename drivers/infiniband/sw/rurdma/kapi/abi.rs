@@ -17,6 +17,8 @@ pub(crate) const ABI_VERSION: u32 = bindings::RURDMA_ABI_VERSION;
 pub(crate) const DRIVER_ID: u32 = bindings::RURDMA_DRIVER_ID;
 /// `RURDMA_CAP_KICK_METHOD`.
 pub(crate) const CAP_KICK_METHOD: u64 = bindings::rurdma_caps_RURDMA_CAP_KICK_METHOD as u64;
+/// `RURDMA_CAP_ATOMIC_IMM`.
+pub(crate) const CAP_ATOMIC_IMM: u64 = bindings::rurdma_caps_RURDMA_CAP_ATOMIC_IMM as u64;
 /// `RURDMA_CAP_TIMESTAMP`.
 pub(crate) const CAP_TIMESTAMP: u64 = bindings::rurdma_caps_RURDMA_CAP_TIMESTAMP as u64;
 

@@ -5,7 +5,8 @@
 
 #![forbid(unsafe_code)]
 
-use super::wire::terminate::{TermError, LAYER_DDP, LAYER_RDMAP};
+use super::wire::rdmap::Opcode;
+use super::wire::terminate::{TermError, Terminate, LAYER_DDP, LAYER_RDMAP};
 
 /// Rights of a memory region, with the numbers of `enum ib_access_flags`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -178,4 +179,25 @@ pub const fn remote_status(error: TermError) -> u8 {
         (LAYER_DDP, 2) => 9,
         _ => 11,
     }
+}
+
+/// The `ib_wc_status` of the oldest request of ours without an answer, a Read or an Atomic Request
+/// (`oldest`), if a Terminate of the peer is about it. `None` if it was only interrupted.
+pub fn refusal(terminate: &Terminate, oldest: Opcode) -> Option<u8> {
+    let error = terminate.error;
+    if !matches!(error.layer, LAYER_RDMAP | LAYER_DDP) {
+        return None;
+    }
+    let refused = match (&terminate.culprit, oldest) {
+        (Some(c), Opcode::ReadRequest) => error.etype == 1 && c.read().is_some(),
+        // Of an Atomic Request no more than the DDP header is quoted.
+        (Some(c), Opcode::AtomicRequest) => {
+            matches!(error.etype, 1 | 2) && c.op() == Some(Opcode::AtomicRequest)
+        }
+        // A peer that does not know RFC 7306 may say so without quoting anything, as siw does; all else
+        // that can wait for an answer it knows.
+        (None, Opcode::AtomicRequest) => error == TermError::RDMAP_OPCODE,
+        _ => false,
+    };
+    refused.then(|| remote_status(error))
 }

@@ -3,13 +3,24 @@
 //! Read and atomic requests in flight.
 //!
 //! Inbound: at most IRD of them wait or are being answered (RFC 5040 section 3.3; RFC 7306
-//! section 5.2 lets atomics share the depth). Outbound: at most ORD, answered in the order in which
+//! section 5.2 lets atomics share the depth, and section 5.2.2 rule 4 is met because it is negotiated for
+//! both together). Outbound: at most ORD, answered in the order in which
 //! they were sent (RFC 5040 section 5.5).
 
 #![forbid(unsafe_code)]
 
+use crate::proto::wire::rdmap::{AtomicRequest, ReadRequest};
 use crate::proto::wire::terminate::TermError;
 use core::ops::DerefMut;
+
+/// A request of the peer that has to be answered, in its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inbound {
+    /// RDMA Read Request.
+    Read(ReadRequest),
+    /// Atomic Request.
+    Atomic(AtomicRequest),
+}
 
 /// Counts inbound requests against the inbound read queue depth.
 #[derive(Clone, Debug)]

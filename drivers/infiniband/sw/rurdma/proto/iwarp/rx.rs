@@ -112,6 +112,8 @@ pub struct Receiver {
     inv_stag: u32,
     /// The message that is not complete.
     partial: Option<Partial>,
+    /// Length of the RDMA Write that was the peer's last operation, or 0.
+    written: u32,
     /// The next number of each queue.
     msn: [Msn; ddp::QUEUES],
     /// Whether an FPDU has been received.
@@ -139,6 +141,7 @@ impl Receiver {
             placed: 0,
             inv_stag: 0,
             partial: None,
+            written: 0,
             msn: [Msn::FIRST; ddp::QUEUES],
             started: false,
         }
@@ -413,6 +416,10 @@ impl Receiver {
                 next_mo,
             })
         };
+        if segment.op == Opcode::Write {
+            let before = if segment.first { 0 } else { self.written };
+            self.written = before.saturating_add(segment.len);
+        }
         self.state = State::Head;
         self.have = 0;
         self.need = HEAD_TAGGED;
@@ -425,8 +432,12 @@ impl Receiver {
             }
         }
         let message = self.message(&segment)?;
-        if matches!(message, Message::Terminate(_)) {
-            self.state = State::Closed;
+        match message {
+            Message::Terminate(_) => self.state = State::Closed,
+            // Answers are no operations of the peer's: they may come between a Write and its
+            // Immediate Data.
+            Message::Write | Message::ReadResponse | Message::AtomicResponse { .. } => (),
+            _ => self.written = 0,
         }
         Ok(Event::End(segment, Some(message)))
     }
@@ -458,6 +469,7 @@ impl Receiver {
             Opcode::Immediate | Opcode::ImmediateSe => Message::Immediate {
                 msn,
                 data: *body.first_chunk().ok_or(broken)?,
+                written: self.written,
                 solicited: segment.op.is_solicited(),
             },
             Opcode::AtomicRequest => {

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use super::ddp;
+use crate::proto::atomic::AtomicOp;
 use core::mem::size_of;
 use zerocopy::byteorder::network_endian::{U32, U64};
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -202,6 +203,20 @@ pub const ATOMIC_RESPONSE_LEN: usize = size_of::<AtomicResponseHdr>();
 /// Bytes of immediate data (RFC 7306 section 6.2).
 pub const IMMEDIATE_LEN: usize = 8;
 
+/// The immediate data of verbs as that of the wire. Verbs have 32 bits, which are the first four bytes, as
+/// other makers have it; the others are zero. `imm` is as it stands in a work request: in wire order.
+pub const fn immediate_data(imm: u32) -> [u8; IMMEDIATE_LEN] {
+    let [a, b, c, d] = imm.to_ne_bytes();
+    [a, b, c, d, 0, 0, 0, 0]
+}
+
+/// What verbs can tell of the immediate data of the wire, the inverse of [`immediate_data`]: the last four
+/// bytes are not looked at.
+pub const fn immediate_of(data: [u8; IMMEDIATE_LEN]) -> u32 {
+    let [a, b, c, d, ..] = data;
+    u32::from_ne_bytes([a, b, c, d])
+}
+
 /// A read request in host byte order (RFC 5040 section 4.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadRequest {
@@ -241,56 +256,6 @@ impl From<&ReadRequest> for ReadRequestHdr {
     }
 }
 
-/// What an atomic request does (RFC 7306 section 5.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AtomicOp {
-    /// Add `add`; a set bit in `mask` stops the carry out of that position.
-    FetchAdd {
-        /// What to add.
-        add: u64,
-        /// Field boundaries.
-        mask: u64,
-    },
-    /// If the bits of `compare_mask` equal those of `compare`, replace the bits of `swap_mask` by
-    /// those of `swap`.
-    CmpSwap {
-        /// New value.
-        swap: u64,
-        /// Bits to replace.
-        swap_mask: u64,
-        /// Expected value.
-        compare: u64,
-        /// Bits to compare.
-        compare_mask: u64,
-    },
-}
-
-impl AtomicOp {
-    /// The value that replaces `old`.
-    pub const fn apply(&self, old: u64) -> u64 {
-        match *self {
-            AtomicOp::FetchAdd { add, mask } => {
-                // Add all but the top bit of each field, where no carry can leave the field, then
-                // the top bits without carry.
-                let low = (old & !mask).wrapping_add(add & !mask);
-                low ^ ((old ^ add) & mask)
-            }
-            AtomicOp::CmpSwap {
-                swap,
-                swap_mask,
-                compare,
-                compare_mask,
-            } => {
-                if (compare ^ old) & compare_mask == 0 {
-                    (old & !swap_mask) | (swap & swap_mask)
-                } else {
-                    old
-                }
-            }
-        }
-    }
-}
-
 /// An atomic request in host byte order (RFC 7306 section 5.2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AtomicRequest {
@@ -310,9 +275,9 @@ impl AtomicRequest {
         let op = match h.aopcode.get() & AOP_MASK {
             AOP_FETCH_ADD => AtomicOp::FetchAdd {
                 add: h.add_swap.get(),
-                mask: h.add_swap_mask.get(),
+                add_mask: h.add_swap_mask.get(),
             },
-            AOP_CMP_SWAP => AtomicOp::CmpSwap {
+            AOP_CMP_SWAP => AtomicOp::CmpSwp {
                 swap: h.add_swap.get(),
                 swap_mask: h.add_swap_mask.get(),
                 compare: h.compare.get(),
@@ -328,18 +293,19 @@ impl AtomicRequest {
         })
     }
 
-    /// The header to send.
-    pub fn to_hdr(self) -> AtomicRequestHdr {
+    /// The header to send. `None` if RFC 7306 has no such operation.
+    pub fn to_hdr(self) -> Option<AtomicRequestHdr> {
         let (aop, data, mask, compare, compare_mask) = match self.op {
-            AtomicOp::FetchAdd { add, mask } => (AOP_FETCH_ADD, add, mask, 0, u64::MAX),
-            AtomicOp::CmpSwap {
+            AtomicOp::FetchAdd { add, add_mask } => (AOP_FETCH_ADD, add, add_mask, 0, u64::MAX),
+            AtomicOp::CmpSwp {
                 swap,
                 swap_mask,
                 compare,
                 compare_mask,
             } => (AOP_CMP_SWAP, swap, swap_mask, compare, compare_mask),
+            AtomicOp::Store(_) => return None,
         };
-        AtomicRequestHdr {
+        Some(AtomicRequestHdr {
             aopcode: U32::new(aop),
             request_id: U32::new(self.request_id),
             stag: U32::new(self.stag),
@@ -348,7 +314,7 @@ impl AtomicRequest {
             add_swap_mask: U64::new(mask),
             compare: U64::new(compare),
             compare_mask: U64::new(compare_mask),
-        }
+        })
     }
 }
 
@@ -401,22 +367,25 @@ mod tests {
                 x
             };
             let (old, add, mask) = (next(), next(), next() & next());
-            let op = AtomicOp::FetchAdd { add, mask };
-            assert_eq!(op.apply(old), rfc_fetch_add(old, add, mask));
-            let plain = AtomicOp::FetchAdd { add, mask: 0 };
-            assert_eq!(plain.apply(old), old.wrapping_add(add));
+            let op = AtomicOp::FetchAdd {
+                add,
+                add_mask: mask,
+            };
+            assert_eq!(op.apply(old), Some(rfc_fetch_add(old, add, mask)));
+            let plain = AtomicOp::fetch_add(add);
+            assert_eq!(plain.apply(old), Some(old.wrapping_add(add)));
         }
     }
 
     #[test]
     fn masked_swap() {
-        let op = AtomicOp::CmpSwap {
+        let op = AtomicOp::CmpSwp {
             swap: 0xaaaa,
             swap_mask: 0xff,
             compare: 0x1200,
             compare_mask: 0xff00,
         };
-        assert_eq!(op.apply(0x1234), 0x12aa);
-        assert_eq!(op.apply(0x1334), 0x1334);
+        assert_eq!(op.apply(0x1234), Some(0x12aa));
+        assert_eq!(op.apply(0x1334), None);
     }
 }

@@ -6,7 +6,8 @@
 #![forbid(unsafe_code)]
 
 use super::ddp::{self, TAGGED_LEN, UNTAGGED_LEN};
-use super::rdmap::{ReadRequest, ReadRequestHdr, READ_REQUEST_LEN};
+use super::rdmap::{Opcode, ReadRequest, ReadRequestHdr, ATOMIC_REQUEST_LEN, READ_REQUEST_LEN};
+use zerocopy::byteorder::network_endian::U32;
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 /// Why a stream is terminated: layer, error type, error code (RFC 5040 figure 9).
@@ -169,12 +170,20 @@ impl Culprit {
     /// A read request that was accepted some time ago. `read` is what is left of it (RFC 5040
     /// section 4.8: offsets and size move on while it is processed).
     pub fn read_request(msn: u32, read: ReadRequest) -> Self {
-        use super::rdmap::Opcode;
-        use zerocopy::byteorder::network_endian::U32;
+        Self::request(Opcode::ReadRequest, msn, READ_REQUEST_LEN, Some(read))
+    }
 
+    /// An atomic request that was accepted some time ago. A Terminate quotes no more of it than its DDP
+    /// header (RFC 7306 section 8.1).
+    pub fn atomic_request(msn: u32) -> Self {
+        Self::request(Opcode::AtomicRequest, msn, ATOMIC_REQUEST_LEN, None)
+    }
+
+    /// A request of `body` bytes.
+    fn request(op: Opcode, msn: u32, body: usize, read: Option<ReadRequest>) -> Self {
         let hdr = ddp::UntaggedHdr {
             ddp: ddp::ddp_control(false, true),
-            rdmap: ddp::rdmap_control(Opcode::ReadRequest.number()),
+            rdmap: ddp::rdmap_control(op.number()),
             inv_stag: U32::new(0),
             qn: U32::new(ddp::QN_READ_REQUEST),
             msn: U32::new(msn),
@@ -187,9 +196,15 @@ impl Culprit {
         Self {
             ddp,
             ddp_len: UNTAGGED_LEN as u8,
-            segment_len: (UNTAGGED_LEN + READ_REQUEST_LEN) as u16,
-            read: Some(read),
+            segment_len: (UNTAGGED_LEN + body) as u16,
+            read,
         }
+    }
+
+    /// The opcode in the header.
+    pub fn op(&self) -> Option<Opcode> {
+        let [_, rdmap, ..] = self.ddp;
+        Opcode::from_control(rdmap)
     }
 
     /// The DDP header.

@@ -107,9 +107,9 @@ pub struct ExtAtomic {
     pub compare_add: u64,
     /// Value to swap in.
     pub swap: u64,
-    /// Mask of the comparison or addition.
+    /// Not looked at.
     pub compare_add_mask: u64,
-    /// Mask of the swap.
+    /// Not looked at.
     pub swap_mask: u64,
 }
 

@@ -119,11 +119,9 @@ pub const OPS_RC: u32 = OPS_UC
     | OP_FLUSH;
 /// Opcodes that kernel users of connected queues have in addition.
 pub const OPS_CONNECTED_KERNEL: u32 = op_bit(opcode::REG_MR);
-/// Opcodes of RFC 7306.
-pub const OPS_RFC7306: u32 = op_bit(opcode::SEND_IMM)
-    | op_bit(opcode::WRITE_IMM)
-    | op_bit(opcode::CMP_SWP)
-    | op_bit(opcode::FETCH_ADD);
+/// Opcodes of RFC 7306. SEND_IMM is none: Immediate Data is a message of its own and takes a receive
+/// buffer of its own (section 6.3), so a Send with it would take two, where verbs have one.
+pub const OPS_RFC7306: u32 = op_bit(opcode::WRITE_IMM) | OPS_ATOMIC;
 
 /// What a queue grants.
 #[derive(Clone, Copy, Debug)]

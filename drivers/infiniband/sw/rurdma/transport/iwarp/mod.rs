@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! iWARP: RDMAP and DDP over MPA over TCP (RFC 5040, 5041, 5044, 6580, 6581).
+//! iWARP: RDMAP and DDP over MPA over TCP (RFC 5040, 5041, 5044, 6580, 6581, 7306).
 
 #![forbid(unsafe_code)]
 
 use super::{NewQp, Transport, TransportQp};
 use crate::device::Device;
+use crate::kapi::abi::CAP_ATOMIC_IMM;
 use crate::kapi::rdma::attr::{PortImmutable, Protocol};
 use crate::kapi::rdma::qp::{mtu_to_enum, QpKind, QpState};
 use crate::kapi::rdma::qp_attr::QpAttr;
-use crate::proto::wqe::send::{OPS_IWARP, OPS_KERNEL};
+use crate::proto::wqe::send::{OPS_IWARP, OPS_KERNEL, OPS_RFC7306};
 use crate::qp::Qp;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -21,7 +22,7 @@ pub(crate) mod tx;
 
 use stream::Stream;
 
-/// Inbound and outbound reads of a QP.
+/// Inbound and outbound reads and atomics of a QP.
 pub(crate) const MAX_RD_ATOM: u32 = 128;
 
 /// The iWARP transport.
@@ -48,7 +49,7 @@ impl Transport for Iwarp {
     }
 
     fn caps(&self) -> u64 {
-        0
+        CAP_ATOMIC_IMM
     }
 
     fn max_rd_atom(&self) -> u32 {
@@ -57,9 +58,9 @@ impl Transport for Iwarp {
 
     fn send_ops(&self, _kind: QpKind, user: bool) -> u32 {
         if user {
-            OPS_IWARP
+            OPS_IWARP | OPS_RFC7306
         } else {
-            OPS_IWARP | OPS_KERNEL
+            OPS_IWARP | OPS_RFC7306 | OPS_KERNEL
         }
     }
 

@@ -5,7 +5,10 @@
 //! Runs with the socket's lock held, mostly in softirq. Payload is copied once, straight to where it
 //! belongs, and summed on the way.
 
+mod rfc7306;
+
 use super::cm::StreamParams;
+use super::stream::Sink;
 use super::tx::{invalidate, KernelCrc};
 use crate::cq::{opcode, status, WC_WITH_INVALIDATE};
 use crate::kapi::net::skb::SkbChunk;
@@ -16,11 +19,12 @@ use crate::kapi::rdma::stats::Counter;
 use crate::kapi::sync::Turn;
 use crate::mr::sges::{locate, scatter};
 use crate::mr::Span;
-use crate::proto::access::{Access, Denied};
+use crate::proto::access::{refusal, Access, Denied};
 use crate::proto::iwarp::negotiate::RtrPlan;
+use crate::proto::iwarp::orders::{Expect, Inbound};
 use crate::proto::iwarp::rx::{Event, Message, Payload, Receiver, RxConfig, Segment, Target, Want};
 use crate::proto::wire::rdmap::{Opcode, ReadRequest};
-use crate::proto::wire::terminate::{TermError, Terminate, LAYER_DDP, LAYER_RDMAP};
+use crate::proto::wire::terminate::{TermError, Terminate};
 use crate::proto::wqe::abi::{Cqe, Sge};
 use crate::qp::{Cause, Qp};
 use crate::rq::{RecvWr, TakeError};
@@ -45,7 +49,7 @@ impl Rx {
         Self {
             receiver: Receiver::new(RxConfig {
                 crc: true,
-                rfc7306: false,
+                rfc7306: true,
             }),
             recv: RecvWr::empty(),
             have_recv: false,
@@ -64,7 +68,8 @@ impl Rx {
     pub(super) fn start(&mut self, params: &StreamParams) {
         self.receiver = Receiver::new(RxConfig {
             crc: params.crc,
-            rfc7306: false,
+            // Nothing on the wire negotiates it (RFC 7306 section 1.1).
+            rfc7306: true,
         });
         self.have_recv = false;
         self.plan = params.plan;
@@ -352,8 +357,20 @@ impl Rx {
                 terminated(qp, &terminate);
                 Ok(())
             }
-            // Those of RFC 7306, which the receiver was told not to take.
-            Some(_) => Err(TermError::RDMAP_OPCODE.into()),
+            Some(Message::Immediate {
+                data,
+                written,
+                solicited,
+                ..
+            }) => self.immediate(qp, data, written, solicited),
+            Some(Message::AtomicRequest { msn, request }) => {
+                self.request(qp, msn.get(), Inbound::Atomic(request))
+            }
+            Some(Message::AtomicResponse {
+                request_id,
+                original,
+                ..
+            }) => self.atomic_done(qp, request_id, original),
         }
     }
 
@@ -414,6 +431,11 @@ impl Rx {
                 cause: Cause::Access,
             });
         }
+        self.request(qp, msn, Inbound::Read(request))
+    }
+
+    /// The peer wants an answer: it waits for its turn.
+    fn request(&mut self, qp: &Qp, msn: u32, request: Inbound) -> Result<(), Failure> {
         let mut shared = qp.stream().shared.lock();
         shared.inbound.admit()?;
         shared.push_inbound(msn, request);
@@ -439,35 +461,42 @@ impl Rx {
                 done = status::MW_BIND_ERR;
             }
         }
-        let lost = {
-            let mut sent = qp.sent.lock();
-            sent.done(sink.number, done);
-            qp.complete_sent(&mut sent)
-        };
-        if lost || done != status::SUCCESS {
-            return Err(Failure {
-                error: TermError::RDMAP_CATASTROPHIC,
-                cause: Cause::Fatal,
-            });
-        }
-        Ok(())
+        answered(qp, &sink, done)
     }
+}
+
+/// A read or an atomic of ours is done, with this status.
+fn answered(qp: &Qp, sink: &Sink, done: u8) -> Result<(), Failure> {
+    let lost = {
+        let mut sent = qp.sent.lock();
+        sent.done(sink.number, done);
+        qp.complete_sent(&mut sent)
+    };
+    if lost || done != status::SUCCESS {
+        return Err(Failure {
+            error: TermError::RDMAP_CATASTROPHIC,
+            cause: Cause::Fatal,
+        });
+    }
+    Ok(())
 }
 
 /// The peer ended the stream, for a reason that it names.
 fn terminated(qp: &Arc<Qp>, terminate: &Terminate) {
     qp.dev.counters.count(Counter::TerminateReceived);
-    // A read that was refused completes with that; everything else was only interrupted.
-    let refused = matches!(terminate.error.layer, LAYER_RDMAP | LAYER_DDP)
-        && terminate.error.etype == 1
-        && terminate
-            .culprit
-            .as_ref()
-            .is_some_and(|c| c.read().is_some());
-    if refused {
+    // A read or atomic that was refused completes with that; everything else was only interrupted.
+    let oldest = qp.stream().shared.lock().outbound.oldest().copied();
+    let refused = oldest.and_then(|order| {
+        let op = match order.expect {
+            Expect::Read { .. } => Opcode::ReadRequest,
+            Expect::Atomic { .. } => Opcode::AtomicRequest,
+        };
+        refusal(terminate, op)
+    });
+    if let Some(status) = refused {
         let mut sent = qp.sent.lock();
         if let Some(number) = sent.oldest_awaiting_peer() {
-            sent.done(number, status::REM_ACCESS_ERR);
+            sent.done(number, status);
         }
     }
     qp.fail(Cause::Request);

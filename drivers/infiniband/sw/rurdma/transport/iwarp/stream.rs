@@ -15,7 +15,7 @@ use crate::kapi::net::socket::{LockedSock, Socket};
 use crate::kapi::rdma::attr::access;
 use crate::kapi::rdma::qp::QpState;
 use crate::kapi::sync::{new_spinlock_irq, Owner, SpinLockIrq, Turn};
-use crate::proto::iwarp::orders::{InboundReads, Order, OutboundReads};
+use crate::proto::iwarp::orders::{Inbound, InboundReads, Order, OutboundReads};
 use crate::proto::wire::rdmap::ReadRequest;
 use crate::proto::wire::terminate::TerminateBody;
 use crate::proto::wqe::abi::Sge;
@@ -36,7 +36,7 @@ pub(super) struct Link {
     pub(super) socket: Arc<Socket>,
 }
 
-/// Where the answer to a read goes.
+/// Where the answer to a read or an atomic goes.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Sink {
     /// Number of the send (see `qp::Sent`).
@@ -52,12 +52,12 @@ pub(super) struct Sink {
 /// What sending and receiving share.
 pub(super) struct Shared {
     pub(super) link: Option<Link>,
-    /// The peer's reads.
+    /// The peer's reads and atomics.
     pub(super) inbound: InboundReads,
-    queue: KVVec<(u32, ReadRequest)>,
+    queue: KVVec<(u32, Inbound)>,
     queue_head: usize,
     queue_len: usize,
-    /// Our reads.
+    /// Our reads and atomics.
     pub(super) outbound: OutboundReads<KVVec<Order>>,
     pub(super) sinks: KVVec<Sink>,
     pub(super) sink_sges: KVVec<Sge>,
@@ -90,8 +90,8 @@ impl Shared {
         }
     }
 
-    /// Queues a read of the peer; `admit` made sure that there is room.
-    pub(super) fn push_inbound(&mut self, msn: u32, request: ReadRequest) {
+    /// Queues a request of the peer; `admit` made sure that there is room.
+    pub(super) fn push_inbound(&mut self, msn: u32, request: Inbound) {
         let slots = self.queue.len();
         if self.queue_len < slots {
             let mut at = self.queue_head + self.queue_len;
@@ -105,12 +105,17 @@ impl Shared {
         }
     }
 
-    /// The next read of the peer to answer.
-    pub(super) fn pop_inbound(&mut self) -> Option<(u32, ReadRequest)> {
+    /// The next request of the peer to answer, with its number.
+    pub(super) fn peek_inbound(&self) -> Option<(u32, Inbound)> {
         if self.queue_len == 0 {
             return None;
         }
-        let request = *self.queue.get(self.queue_head)?;
+        self.queue.get(self.queue_head).copied()
+    }
+
+    /// Takes that out of the queue.
+    pub(super) fn pop_inbound(&mut self) -> Option<(u32, Inbound)> {
+        let request = self.peek_inbound()?;
         self.queue_head += 1;
         if self.queue_head == self.queue.len() {
             self.queue_head = 0;
@@ -226,7 +231,7 @@ impl Qp {
         let mut fresh = Shared {
             link: Some(Link { conn, socket }),
             inbound: InboundReads::new(params.ird.max(1)),
-            queue: KVVec::from_elem((0, EMPTY_READ), params.ird.max(1) as usize, GFP_KERNEL)?,
+            queue: KVVec::from_elem((0, NO_REQUEST), params.ird.max(1) as usize, GFP_KERNEL)?,
             outbound: OutboundReads::new(
                 KVVec::from_elem(Order::EMPTY, slots, GFP_KERNEL)?,
                 slots as u32,
@@ -390,10 +395,10 @@ impl Qp {
     }
 }
 
-const EMPTY_READ: ReadRequest = ReadRequest {
+const NO_REQUEST: Inbound = Inbound::Read(ReadRequest {
     sink_stag: 0,
     sink_to: 0,
     size: 0,
     source_stag: 0,
     source_to: 0,
-};
+});

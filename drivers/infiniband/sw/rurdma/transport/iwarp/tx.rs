@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Sending: from work requests and the peer's reads to FPDUs in the socket.
+//! Sending: from work requests and the peer's reads and atomics to FPDUs in the socket.
 //!
 //! FPDUs are written into pages of our own, many of them one behind the other, and given to TCP by
 //! reference in one call, so that segmentation offload carries them. A send is complete when TCP
 //! has taken its last byte: the consumer's buffer was copied, and TCP sees to the rest.
 
+mod ask;
+mod rfc7306;
 mod segment;
 mod work;
 
@@ -32,6 +34,7 @@ use crate::qp::{Cause, Qp};
 use kernel::alloc::flags::GFP_KERNEL;
 use kernel::prelude::*;
 use kernel::sync::Arc;
+use rfc7306::Immediate;
 use work::Job;
 
 /// Bytes that go to TCP in one call: one skb full.
@@ -82,9 +85,14 @@ pub(super) struct Tx {
     consumer: Consumer,
     encoder: FpduEncoder,
     send_msn: Msn,
+    /// Of the next read or atomic request.
     read_msn: Msn,
+    /// Of the next atomic response.
+    atomic_msn: Msn,
     current: Option<Current>,
-    /// A work request that waits for reads to complete.
+    /// What follows the Write in progress, before anything else.
+    immediate: Option<Immediate>,
+    /// A work request that waits for reads or atomics to complete.
     held: Option<Job>,
     buf: SendBuf,
     sges: [Sge; MAX_SGE],
@@ -96,7 +104,7 @@ pub(super) struct Tx {
     taken: u32,
     /// Sends below this are in `frags` completely.
     built: u32,
-    /// The peer's reads have their turn.
+    /// The peer's reads and atomics have their turn.
     answer_next: bool,
     rtr: Option<Rtr>,
     /// The Terminate is in `frags`; nothing follows.
@@ -114,7 +122,9 @@ impl Tx {
             encoder: FpduEncoder::new(true, false),
             send_msn: Msn::FIRST,
             read_msn: Msn::FIRST,
+            atomic_msn: Msn::FIRST,
             current: None,
+            immediate: None,
             held: None,
             buf: [0; MAX_SEND_BYTES],
             sges: [Sge::default(); MAX_SGE],
@@ -137,6 +147,7 @@ impl Tx {
         self.encoder = FpduEncoder::new(params.crc, params.markers);
         self.send_msn = Msn::FIRST;
         self.read_msn = Msn::FIRST;
+        self.atomic_msn = Msn::FIRST;
         self.rtr = match params.plan {
             RtrPlan::Send(rtr) => Some(rtr),
             _ => None,
@@ -154,6 +165,7 @@ impl Tx {
     pub(super) fn reset(&mut self) {
         self.consumer = Consumer::new(0);
         self.current = None;
+        self.immediate = None;
         self.held = None;
         self.page = None;
         self.frags.clear();
@@ -237,6 +249,7 @@ impl Tx {
     /// The QP is in ERROR: every work request completes now.
     fn flush(&mut self, qp: &Arc<Qp>) {
         self.current = None;
+        self.immediate = None;
         self.taken = self.built;
         if let Some(job) = self.held.take() {
             let mut sent = qp.sent.lock();

@@ -86,6 +86,9 @@ pub enum Message {
         msn: Msn,
         /// The data.
         data: [u8; 8],
+        /// Length of the RDMA Write that it is about: the operation of the peer that came directly
+        /// before it. 0 if that was none.
+        written: u32,
         /// Whether it asks for a solicited event.
         solicited: bool,
     },

@@ -66,6 +66,8 @@ impl Tx {
             return Ok(used);
         }
         match current.source {
+            // With immediate data the work request is not complete yet.
+            Source::Work { .. } if self.immediate.is_some() => (),
             Source::Work { number, .. } => self.built = number.wrapping_add(1),
             Source::Read { .. } => qp.stream().shared.lock().inbound.retire(),
         }

@@ -1,27 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Messages: what is sent next, from the send queue and from the peer's reads.
+//! Messages: what is sent next, from the send queue and from the peer's requests.
 
+use super::ask::Ask;
+use super::rfc7306::Immediate;
 use super::{Current, Source, Stop, Tx};
 use crate::cq::{opcode, status};
-use crate::kapi::random;
 use crate::kapi::rdma::qp::WC_REG_MR;
-use crate::mr::{key_index, Span};
-use crate::proto::access::{Access, Denied};
+use crate::mr::key_index;
+use crate::proto::access::Denied;
+use crate::proto::atomic::AtomicOp;
 use crate::proto::iwarp::negotiate::Rtr;
-use crate::proto::iwarp::orders::Expect;
+use crate::proto::iwarp::orders::Inbound;
 use crate::proto::iwarp::tx::{Header, Segmenter};
 use crate::proto::serial::Msn;
-use crate::proto::wire::ddp;
-use crate::proto::wire::rdmap::{ReadRequest, ReadRequestHdr};
 use crate::proto::wire::terminate::{TermError, TerminateBody};
-use crate::proto::wqe::abi::{Sge, VENDOR_ERR_FRAME};
+use crate::proto::wqe::abi::VENDOR_ERR_FRAME;
 use crate::proto::wqe::fetch::{next_send, FetchError};
-use crate::proto::wqe::send::{Data, SendFlags, SendOp, SendWqe};
+use crate::proto::wqe::send::{Data, Remote, SendFlags, SendOp, SendWqe};
 use crate::qp::{Cause, Qp, Record};
 use crate::transport::iwarp::cm::StreamEnd;
 use crate::transport::iwarp::stream::{Context, Sink};
-use core::mem::size_of;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -30,15 +29,15 @@ use kernel::sync::Arc;
 pub(super) struct Job {
     op: SendOp,
     flags: SendFlags,
-    wr_id: u64,
-    units: u8,
-    length: u32,
-    sges: usize,
+    pub(super) wr_id: u64,
+    pub(super) units: u8,
+    pub(super) length: u32,
+    pub(super) sges: usize,
     inline: bool,
 }
 
 impl Tx {
-    /// Finds the next message: the peer's reads and our own work take turns. False if there is
+    /// Finds the next message: the peer's requests and our own work take turns. False if there is
     /// nothing to do. A message that is nothing but a header is built at once.
     pub(super) fn next_message(
         &mut self,
@@ -51,10 +50,16 @@ impl Tx {
             self.rtr = None;
             return Ok(true);
         }
+        if let Some(immediate) = self.immediate {
+            self.send_immediate(immediate, context)
+                .map_err(|_| Stop::NoMemory)?;
+            self.immediate = None;
+            return Ok(true);
+        }
         for _ in 0..2 {
             self.answer_next = !self.answer_next;
             let found = if self.answer_next {
-                self.next_answer(qp)
+                self.next_answer(qp, context)?
             } else {
                 self.next_work(qp, context)?
             };
@@ -79,16 +84,29 @@ impl Tx {
                     rtr: true,
                     ..Sink::default()
                 };
-                self.request_read(qp, 0, 0, 0, sink, &[], context)
+                let nothing = Remote { addr: 0, rkey: 0 };
+                self.request(qp, &Ask::Read(nothing, 0), sink, &[], context)
             }
         }
     }
 
-    fn next_answer(&mut self, qp: &Arc<Qp>) -> bool {
-        let next = qp.stream().shared.lock().pop_inbound();
-        let Some((msn, request)) = next else {
-            return false;
+    /// Answers are given in the order of the requests, reads and atomics alike (RFC 5040 section 5.5,
+    /// RFC 7306 section 5.4).
+    fn next_answer(
+        &mut self,
+        qp: &Arc<Qp>,
+        context: Context<'_>,
+    ) -> core::result::Result<bool, Stop> {
+        let next = qp.stream().shared.lock().peek_inbound();
+        let (msn, request) = match next {
+            None => return Ok(false),
+            Some((msn, Inbound::Read(request))) => (msn, request),
+            Some((msn, Inbound::Atomic(request))) => {
+                self.answer_atomic(qp, msn, &request, context)?;
+                return Ok(true);
+            }
         };
+        qp.stream().shared.lock().pop_inbound();
         self.current = Some(Current {
             header: Header::read_response(request.sink_stag, request.sink_to),
             segments: Segmenter::new(request.size),
@@ -96,7 +114,7 @@ impl Tx {
             sge: 0,
             sge_start: 0,
         });
-        true
+        Ok(true)
     }
 
     fn next_work(
@@ -188,7 +206,14 @@ impl Tx {
     }
 
     /// A work request that makes no sense: it completes with an error, and the QP fails.
-    fn reject(&mut self, qp: &Arc<Qp>, wr_id: u64, units: u8, status: u8, vendor_err: u32) {
+    pub(super) fn reject(
+        &mut self,
+        qp: &Arc<Qp>,
+        wr_id: u64,
+        units: u8,
+        status: u8,
+        vendor_err: u32,
+    ) {
         {
             let mut sent = qp.sent.lock();
             let number = sent.start(Record {
@@ -209,7 +234,11 @@ impl Tx {
         if job.flags.contains(SendFlags::FENCE) && !shared.outbound.is_empty() {
             return true;
         }
-        matches!(job.op, SendOp::Read(_) | SendOp::ReadInv(_)) && !shared.outbound.has_room()
+        let asks = matches!(
+            job.op,
+            SendOp::Read(_) | SendOp::ReadInv(_) | SendOp::CmpSwp(..) | SendOp::FetchAdd(..)
+        );
+        asks && !shared.outbound.has_room()
     }
 
     /// Starts a work request.
@@ -220,6 +249,7 @@ impl Tx {
         context: Context<'_>,
     ) -> core::result::Result<(), Stop> {
         let solicited = job.flags.contains(SendFlags::SOLICITED);
+        let mut immediate = None;
         let header = match job.op {
             SendOp::Send => {
                 let msn = self.take_send_msn();
@@ -230,11 +260,23 @@ impl Tx {
                 Header::send(msn, solicited, Some(key))
             }
             SendOp::Write(remote) => Header::write(remote.rkey, remote.addr),
+            SendOp::WriteImm(remote, imm) => {
+                immediate = Some(imm);
+                Header::write(remote.rkey, remote.addr)
+            }
             SendOp::Read(remote) => {
-                return self.begin_read(qp, &job, remote.rkey, remote.addr, false, context)
+                return self.ask(qp, &job, &Ask::Read(remote, job.length), false, context)
             }
             SendOp::ReadInv(remote) => {
-                return self.begin_read(qp, &job, remote.rkey, remote.addr, true, context)
+                return self.ask(qp, &job, &Ask::Read(remote, job.length), true, context)
+            }
+            SendOp::CmpSwp(remote, ext) => {
+                let op = AtomicOp::cmp_swp(ext.compare_add, ext.swap);
+                return self.ask(qp, &job, &Ask::Atomic(remote, op), false, context);
+            }
+            SendOp::FetchAdd(remote, ext) => {
+                let op = AtomicOp::fetch_add(ext.compare_add);
+                return self.ask(qp, &job, &Ask::Atomic(remote, op), false, context);
             }
             SendOp::LocalInv(key) => {
                 let done = invalidate(qp, key);
@@ -253,6 +295,11 @@ impl Tx {
             }
         };
         let number = qp.sent.lock().start(job.record());
+        self.immediate = immediate.map(|imm| Immediate {
+            number,
+            imm,
+            solicited,
+        });
         self.current = Some(Current {
             header,
             segments: Segmenter::new(job.length),
@@ -289,126 +336,15 @@ impl Tx {
         self.built = number.wrapping_add(1);
         Ok(())
     }
-
-    /// Builds a read request. Its sink is known to the peer by a random STag that stands for this
-    /// one read and nothing else, so a sink of many SGEs needs no STag of its own, and no key of
-    /// ours leaves the machine.
-    fn begin_read(
-        &mut self,
-        qp: &Arc<Qp>,
-        job: &Job,
-        stag: u32,
-        to: u64,
-        inv: bool,
-        context: Context<'_>,
-    ) -> core::result::Result<(), Stop> {
-        let sges = self.sges;
-        let sges = sges.get(..job.sges).unwrap_or(&[]);
-        // The sink is checked before the peer is asked for anything.
-        for sge in sges.iter().filter(|s| s.length > 0) {
-            let checked = Span::local(
-                &qp.dev,
-                !qp.user,
-                sge.lkey,
-                qp.pd.id,
-                sge.addr,
-                u64::from(sge.length),
-                Access::LocalWrite,
-            );
-            if checked.is_err() {
-                self.reject(qp, job.wr_id, job.units, status::LOC_PROT_ERR, 0);
-                return Err(Stop::Failed);
-            }
-        }
-        // Without a page it is tried again: nothing of it has been begun.
-        let ulpdu = ddp::UNTAGGED_LEN + size_of::<ReadRequestHdr>();
-        let len = self.encoder.fpdu_len(ulpdu as u16);
-        if self.room(len, false, context).is_err() {
-            self.held = Some(*job);
-            return Err(Stop::NoMemory);
-        }
-        let number = qp.sent.lock().start(Record {
-            awaits_peer: true,
-            ..job.record()
-        });
-        let sink = Sink {
-            number,
-            sges: job.sges as u8,
-            invalidate: sges.first().filter(|_| inv).map(|s| s.lkey),
-            rtr: false,
-        };
-        match self.request_read(qp, stag, to, job.length, sink, sges, context) {
-            Ok(()) => {
-                self.built = number.wrapping_add(1);
-                Ok(())
-            }
-            Err(_) => {
-                // Rather end than lose the order of things.
-                qp.fail(Cause::Fatal);
-                qp.stream_close(StreamEnd::Abort);
-                Err(Stop::Failed)
-            }
-        }
-    }
-
-    #[expect(clippy::too_many_arguments)]
-    fn request_read(
-        &mut self,
-        qp: &Arc<Qp>,
-        stag: u32,
-        to: u64,
-        size: u32,
-        sink: Sink,
-        sges: &[Sge],
-        context: Context<'_>,
-    ) -> Result {
-        let request = ReadRequest {
-            sink_stag: random::u32(),
-            sink_to: sges.first().map_or(0, |s| s.addr),
-            size,
-            source_stag: stag,
-            source_to: to,
-        };
-        let msn = self.read_msn;
-        self.control(
-            &Header::read_request(msn),
-            ReadRequestHdr::from(&request).as_bytes(),
-            context,
-        )?;
-        self.read_msn = msn.next();
-        let mut shared = qp.stream().shared.lock();
-        let shared = &mut *shared;
-        let slot = shared.next_sink;
-        shared
-            .outbound
-            .push(
-                Expect::Read {
-                    stag: request.sink_stag,
-                    to: request.sink_to,
-                    size,
-                },
-                slot as u64,
-            )
-            .map_err(|_| ENOMEM)?;
-        *shared.sinks.get_mut(slot).ok_or(ENOMEM)? = sink;
-        let from = slot * shared.sink_stride;
-        for (to, sge) in shared.sink_sges.iter_mut().skip(from).zip(sges) {
-            *to = *sge;
-        }
-        shared.next_sink = if slot + 1 < shared.sinks.len() {
-            slot + 1
-        } else {
-            0
-        };
-        Ok(())
-    }
 }
 
 impl Job {
     pub(super) fn record(&self) -> Record {
         let (opcode, byte_len) = match self.op {
-            SendOp::Write(_) => (opcode::RDMA_WRITE, self.length),
+            SendOp::Write(_) | SendOp::WriteImm(..) => (opcode::RDMA_WRITE, self.length),
             SendOp::Read(_) | SendOp::ReadInv(_) => (opcode::RDMA_READ, self.length),
+            SendOp::CmpSwp(..) => (opcode::COMP_SWAP, self.length),
+            SendOp::FetchAdd(..) => (opcode::FETCH_ADD, self.length),
             SendOp::LocalInv(_) => (opcode::LOCAL_INV, 0),
             SendOp::RegMr(..) => (WC_REG_MR, 0),
             _ => (opcode::SEND, self.length),
