@@ -44,20 +44,6 @@ static void cq_in_use(void)
 	close_end(&c);
 }
 
-/* Takes an event from the channel; says whether there was one. */
-static bool cq_event(struct end *e, struct ibv_cq *want, int ms)
-{
-	struct ibv_cq *cq;
-	void *context;
-
-	if (!readable(e->cc->fd, ms))
-		return false;
-	OK(ibv_get_cq_event(e->cc, &cq, &context));
-	CHECK(cq == want);
-	ibv_ack_cq_events(cq, 1);
-	return true;
-}
-
 static void cq_event_any(void)
 {
 	struct buf b;

@@ -34,6 +34,8 @@ enum rurdma_caps {
 	RURDMA_CAP_TIMESTAMP		= 1U << 2,
 	/* MODIFY_SRQ takes struct rurdma_modify_srq_req: SRQs can be resized. */
 	RURDMA_CAP_SRQ_RESIZE		= 1U << 3,
+	/* RESIZE_CQ answers with struct rurdma_create_cq_resp: CQs can be resized. */
+	RURDMA_CAP_CQ_RESIZE		= 1U << 4,
 };
 
 /* Sizes that are part of the contract. */
@@ -284,7 +286,14 @@ struct rurdma_uctx_resp {
 	__u32 reserved;
 };
 
-/* Follows struct ib_uverbs_create_cq_resp and resize_cq's. */
+/*
+ * Follows struct ib_uverbs_create_cq_resp and resize_cq's; there ring_len 0 says
+ * that the ring is the one before.
+ *
+ * The user neither polls nor arms the CQ between the beginning of a RESIZE_CQ and
+ * its return. The indices run on in the new ring; completions that were not
+ * polled and the arm word are in it. On failure the CQ is as it was.
+ */
 struct rurdma_create_cq_resp {
 	__aligned_u64 ring_off;
 	__aligned_u64 ring_len;

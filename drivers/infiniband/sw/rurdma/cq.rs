@@ -25,6 +25,8 @@ use kernel::alloc::flags::GFP_KERNEL;
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, Arc, Mutex};
 
+mod resize;
+
 /// `IB_WC_SUCCESS` and the other completion statuses that we give (`enum ib_wc_status`).
 pub(crate) mod status {
     /// Success.

@@ -87,6 +87,11 @@ bool rurdma_is_killed(void)
 	return fatal_signal_pending(current);
 }
 
+void rurdma_cond_resched(void)
+{
+	cond_resched();
+}
+
 struct mm_struct *rurdma_account_pages(unsigned long pages)
 {
 	struct mm_struct *mm = current->mm;

@@ -37,6 +37,7 @@ void rurdma_flush_workqueue(struct workqueue_struct *wq);
 /* Locked-memory account of the calling process; NULL: over its limit. */
 bool rurdma_in_process_context(void);
 bool rurdma_is_killed(void);
+void rurdma_cond_resched(void);
 struct module *rurdma_this_module(void);
 struct mm_struct *rurdma_account_pages(unsigned long pages);
 void rurdma_unaccount_pages(struct mm_struct *mm, unsigned long pages);

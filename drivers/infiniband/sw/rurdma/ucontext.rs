@@ -5,7 +5,9 @@
 #![forbid(unsafe_code)]
 
 use crate::device::{Device, MAX_QP, MAX_QP_WR};
-use crate::kapi::abi::{UctxReq, UctxResp, CAP_KICK_METHOD, CAP_SRQ_RESIZE, CAP_TIMESTAMP};
+use crate::kapi::abi::{
+    UctxReq, UctxResp, CAP_CQ_RESIZE, CAP_KICK_METHOD, CAP_SRQ_RESIZE, CAP_TIMESTAMP,
+};
 use crate::kapi::rdma::mmap::Mapping;
 use crate::kapi::rdma::ring::{Doorbells, Status};
 use crate::kapi::rdma::ucontext::Context;
@@ -21,7 +23,7 @@ use kernel::sync::atomic::Atomic;
 use kernel::sync::{new_mutex, Arc, Mutex};
 
 /// What this module can do for a provider.
-const CAPS: u64 = CAP_KICK_METHOD | CAP_TIMESTAMP | CAP_SRQ_RESIZE;
+const CAPS: u64 = CAP_KICK_METHOD | CAP_TIMESTAMP | CAP_SRQ_RESIZE | CAP_CQ_RESIZE;
 
 /// QPs whose work one kick does itself.
 const KICK_QPS: u32 = 16;
@@ -29,6 +31,8 @@ const KICK_QPS: u32 = 16;
 /// A process's context.
 #[pin_data]
 pub(crate) struct Ucontext {
+    /// `enum rurdma_caps`, in force.
+    caps: u64,
     status: Status,
     doorbells: Doorbells,
     dead: Atomic<bool>,
@@ -123,6 +127,7 @@ impl Ucontext {
         };
         Arc::pin_init(
             try_pin_init!(Self {
+                caps,
                 status,
                 doorbells,
                 dead: Atomic::new(false),
@@ -142,6 +147,11 @@ impl Ucontext {
     pub(crate) fn disassociate(&self) {
         self.dead.store(true, Release);
         self.status.set_dead();
+    }
+
+    /// Whether a capability is in force.
+    pub(crate) fn may_use(&self, cap: u64) -> bool {
+        self.caps & cap != 0
     }
 
     /// Reserves a doorbell slot for a QP.

@@ -119,6 +119,10 @@ impl Driver for Rurdma {
         Cq::create(dev, init, handle, udata)
     }
 
+    fn resize_cq(cq: &Cq, cqe: u32, udata: &Udata<'_>) -> Result<u32> {
+        cq.resize(cqe, udata)
+    }
+
     fn destroy_cq(cq: &Cq) {
         cq.destroy();
     }

@@ -96,6 +96,8 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
         handle: Arc<CqHandle>,
         udata: &Udata<'_>,
     ) -> Result<(Arc<Self::Cq>, u32)>;
+    /// `ibv_resize_cq(3)`: tells the number of entries granted.
+    fn resize_cq(cq: &Self::Cq, cqe: u32, udata: &Udata<'_>) -> Result<u32>;
     /// `ibv_destroy_cq(3)`.
     fn destroy_cq(cq: &Self::Cq);
     /// `ib_poll_cq()`: a kernel user's; any context.
@@ -194,6 +196,7 @@ pub(super) fn device_ops<D: Driver>(protocol: Protocol) -> bindings::ib_device_o
     ops.dealloc_pd = Some(pd::dealloc_pd::<D>);
 
     ops.create_cq = Some(cq::create_cq::<D>);
+    ops.resize_user_cq = Some(cq::resize_cq::<D>);
     ops.destroy_cq = Some(cq::destroy_cq::<D>);
     ops.poll_cq = Some(cq::poll_cq::<D>);
     ops.req_notify_cq = Some(cq::req_notify_cq::<D>);
