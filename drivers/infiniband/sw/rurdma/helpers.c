@@ -184,6 +184,11 @@ struct ib_umem *rurdma_umem_get(struct ib_device *dev, unsigned long addr,
 	return ib_umem_get_va(dev, addr, len, access);
 }
 
+bool rurdma_umem_is_ours(struct ib_umem *umem)
+{
+	return umem->owning_mm == current->mm;
+}
+
 size_t rurdma_umem_num_pages(struct ib_umem *umem)
 {
 	return PAGE_ALIGN(ib_umem_offset(umem) + umem->length) >> PAGE_SHIFT;

@@ -56,6 +56,7 @@ enum ib_mtu rurdma_mtu_to_enum(int mtu);
 
 struct ib_umem *rurdma_umem_get(struct ib_device *dev, unsigned long addr,
 				size_t len, int access);
+bool rurdma_umem_is_ours(struct ib_umem *umem);
 size_t rurdma_umem_num_pages(struct ib_umem *umem);
 int rurdma_umem_pages(struct ib_umem *umem, unsigned long *pages, size_t max);
 int rurdma_sg_to_pages(struct ib_mr *mr, struct scatterlist *sg, int nents,

@@ -12,7 +12,7 @@ use crate::kapi::rdma::attr::{DeviceAttr, PortAttr, PortImmutable};
 use crate::kapi::rdma::av::Av;
 use crate::kapi::rdma::cq::{CqHandle, CqInit, NotifyFlags, WcWriter};
 use crate::kapi::rdma::memory::Registration;
-use crate::kapi::rdma::mr::MrInit;
+use crate::kapi::rdma::mr::{MrInit, Rereg};
 use crate::kapi::rdma::ops::Driver;
 use crate::kapi::rdma::qp::{QpAttr, QpHandle, QpInit, QpQuery, RecvWrs, SendWrs};
 use crate::kapi::rdma::srq::{SrqAttr, SrqHandle};
@@ -222,8 +222,8 @@ impl Driver for Rurdma {
         mr.key()
     }
 
-    fn rereg_mr(mr: &Mr, pd: Option<&Arc<Pd>>, access: Option<u32>) -> Result {
-        mr.rereg(pd, access)
+    fn rereg_mr(mr: &Mr, change: &Rereg<'_, Self>) -> Result {
+        mr.rereg(change)
     }
 
     fn map_mr_sg(mr: &Mr, registration: Registration<'_>) -> Result<c_int> {

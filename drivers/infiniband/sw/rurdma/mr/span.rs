@@ -31,8 +31,7 @@ impl Span {
         need: proto::Access,
     ) -> Result<Self, Denied> {
         let mr = dev.mrs.get(key_index(key)).ok_or(Denied::Key)?;
-        let access = mr.memory.enter().ok_or(Denied::Key)?;
-        let desc = *mr.desc.lock();
+        let desc = mr.desc.lock();
         if !desc.valid || desc.key != key {
             return Err(Denied::Key);
         }
@@ -45,9 +44,11 @@ impl Span {
             rights: Rights(desc.access),
         };
         // All of the kernel's memory begins at 0: there the offset is the address.
+        let offset = region.check(need, addr, length)?;
+        // With the lock held: see `Desc`.
         Ok(Self {
-            access,
-            offset: region.check(need, addr, length)?,
+            access: desc.memory.enter().ok_or(Denied::Key)?,
+            offset,
             length,
         })
     }

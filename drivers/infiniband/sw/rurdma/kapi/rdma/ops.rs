@@ -9,7 +9,7 @@ use crate::kapi::rdma::cq::{CqHandle, CqInit, NotifyFlags, WcWriter};
 use crate::kapi::rdma::device::{self, IbDevice};
 use crate::kapi::rdma::iwcm;
 use crate::kapi::rdma::memory::Registration;
-use crate::kapi::rdma::mr::{self, MrInit};
+use crate::kapi::rdma::mr::{self, MrInit, Rereg};
 use crate::kapi::rdma::object::Object;
 use crate::kapi::rdma::qp::{QpAttr, QpHandle, QpInit, QpQuery, RecvWrs, SendWrs};
 use crate::kapi::rdma::srq::{SrqAttr, SrqHandle};
@@ -160,8 +160,8 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
     fn create_mr(pd: &Arc<Self::Pd>, init: MrInit) -> Result<Arc<Self::Mr>>;
     /// The MR's key, both lkey and rkey.
     fn mr_key(mr: &Self::Mr) -> u32;
-    /// `ibv_rereg_mr(3)` of the PD and access rights.
-    fn rereg_mr(mr: &Self::Mr, pd: Option<&Arc<Self::Pd>>, access: Option<u32>) -> Result;
+    /// `ibv_rereg_mr(3)`: no access as it was before after the return. One at a time.
+    fn rereg_mr(mr: &Self::Mr, change: &Rereg<'_, Self>) -> Result;
     /// Takes a new page list for the next fast registration.
     fn map_mr_sg(mr: &Self::Mr, registration: Registration<'_>) -> Result<c_int>;
     /// `ibv_dereg_mr(3)`: no access after the return.
