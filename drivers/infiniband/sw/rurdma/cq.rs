@@ -53,6 +53,8 @@ pub(crate) mod opcode {
     pub(crate) const RDMA_WRITE: u8 = 1;
     /// An RDMA read.
     pub(crate) const RDMA_READ: u8 = 2;
+    /// The binding of a memory window.
+    pub(crate) const BIND_MW: u8 = 5;
     /// A local invalidation.
     pub(crate) const LOCAL_INV: u8 = 6;
     /// A receive.

@@ -18,6 +18,7 @@ mod device;
 mod kapi;
 mod link;
 mod mr;
+mod mw;
 mod pd;
 mod proto;
 mod qp;

@@ -13,6 +13,7 @@ use crate::kapi::rdma::av::Av;
 use crate::kapi::rdma::cq::{CqHandle, CqInit, NotifyFlags, WcWriter};
 use crate::kapi::rdma::memory::Registration;
 use crate::kapi::rdma::mr::{MrInit, Rereg};
+use crate::kapi::rdma::mw::MwType;
 use crate::kapi::rdma::ops::Driver;
 use crate::kapi::rdma::qp::{QpAttr, QpHandle, QpInit, QpQuery, RecvWrs, SendWrs};
 use crate::kapi::rdma::srq::{SrqAttr, SrqHandle};
@@ -20,6 +21,7 @@ use crate::kapi::rdma::stats::COUNTERS;
 use crate::kapi::rdma::ucontext::Context;
 use crate::kapi::rdma::udata::Udata;
 use crate::mr::Mr;
+use crate::mw::Mw;
 use crate::pd::Pd;
 use crate::qp::Qp;
 use crate::srq::Srq;
@@ -39,6 +41,7 @@ impl Driver for Rurdma {
     type Qp = Qp;
     type Srq = Srq;
     type Mr = Mr;
+    type Mw = Mw;
     type Ah = Ah;
     type IwCm = IwarpCm;
 
@@ -230,7 +233,19 @@ impl Driver for Rurdma {
         mr.map_sg(registration)
     }
 
-    fn dereg_mr(mr: &Mr) {
-        mr.destroy();
+    fn dereg_mr(mr: &Mr) -> Result {
+        mr.destroy()
+    }
+
+    fn alloc_mw(pd: &Arc<Pd>, kind: MwType) -> Result<Arc<Mw>> {
+        Mw::create(pd, kind)
+    }
+
+    fn mw_key(mw: &Mw) -> u32 {
+        mw.key()
+    }
+
+    fn dealloc_mw(mw: &Mw) {
+        mw.destroy();
     }
 }

@@ -12,7 +12,7 @@ use crate::kapi::rdma::memory::{Memory, Registration};
 use crate::kapi::rdma::mr::{MrInit, Rereg};
 use crate::kapi::sync::{new_spinlock_irq, SpinLockIrq};
 use crate::pd::Pd;
-use crate::proto::access::Denied;
+use crate::proto::access::{Denied, Region, Rights};
 use crate::verbs::Rurdma;
 use kernel::alloc::flags::GFP_KERNEL;
 use kernel::prelude::*;
@@ -52,14 +52,18 @@ struct Desc {
     pd: u64,
     iova: u64,
     length: u64,
+    /// Memory windows that are bound to it.
+    windows: u32,
+    /// It was deregistered: nothing is bound to it any more.
+    dead: bool,
 }
 
-/// A random index that no key has.
-fn free_index(dev: &Device) -> Result<u32> {
+/// A random index that no key has. Called with the device's `keys` held until it is entered.
+pub(crate) fn free_index(dev: &Device) -> Result<u32> {
     for _ in 0..INDEX_TRIES {
         let index = key_index(random::u32());
         // Index 0 would give the key of all memory.
-        if index != 0 && dev.mrs.get(index).is_none() {
+        if index != 0 && dev.mrs.get(index).is_none() && dev.mws.get(index).is_none() {
             return Ok(index);
         }
     }
@@ -109,6 +113,7 @@ impl Mr {
 
     /// Finds a key, and enters an MR under it into the device's table.
     fn enter(dev: &Arc<Device>, mut desc: Desc) -> Result<Arc<Self>> {
+        let _keys = dev.keys.lock();
         let index = free_index(dev)?;
         desc.key = index << 8 | (random::u32() & 0xff);
         let mr = Arc::pin_init(
@@ -128,19 +133,58 @@ impl Mr {
         self.desc.lock().key
     }
 
-    /// After this returns nobody accesses the memory any more.
-    pub(crate) fn destroy(&self) {
+    /// After this returns nobody accesses the memory any more. EBUSY, and nothing has changed, while a
+    /// window is bound to it, as IBTA's Deregister Memory Region has it.
+    pub(crate) fn destroy(&self) -> Result {
+        let memory = {
+            let mut desc = self.desc.lock();
+            if desc.windows > 0 {
+                return Err(EBUSY);
+            }
+            desc.dead = true;
+            desc.memory.clone()
+        };
         self.dev.mrs.remove(self.index);
-        let memory = self.desc.lock().memory.clone();
         // All of the kernel's memory is the device's.
         if !memory.is_kernel() {
             memory.revoke();
         }
         self.dev.limits.mr.give();
+        Ok(())
+    }
+
+    /// Binds a window of PD `pd` to `length` bytes at `addr`, with these rights of peers: gives the memory,
+    /// which is the same until [`Mr::unbind`], and where in it that begins. Any context.
+    pub(crate) fn bind(
+        &self,
+        key: u32,
+        pd: u64,
+        addr: u64,
+        length: u64,
+        rights: Rights,
+    ) -> Result<(Arc<Memory>, u64), Denied> {
+        let mut desc = self.desc.lock();
+        // Kernel users have no windows, and a fast registration ends without asking.
+        if desc.dead || desc.key != key || !desc.memory.is_user() {
+            return Err(Denied::Key);
+        }
+        if desc.pd != pd {
+            return Err(Denied::Domain);
+        }
+        let offset = desc.region().bind(rights, addr, length)?;
+        desc.windows += 1;
+        Ok((desc.memory.clone(), offset))
+    }
+
+    /// A window is not bound to it any more. Any context.
+    pub(crate) fn unbind(&self) {
+        let mut desc = self.desc.lock();
+        desc.windows = desc.windows.saturating_sub(1);
     }
 
     /// `ibv_rereg_mr(3)`. The change is there at once for whoever comes; whoever copies by what was
-    /// before is waited for. On failure the MR is as it was. One at a time.
+    /// before is waited for. On failure the MR is as it was. EBUSY while a window is bound to it, as
+    /// IBTA's Reregister Memory Region has it. One at a time.
     pub(crate) fn rereg(&self, change: &Rereg<'_, Rurdma>) -> Result {
         const WRITES: u32 = access::LOCAL_WRITE | access::REMOTE_WRITE | access::REMOTE_ATOMIC;
 
@@ -168,6 +212,9 @@ impl Mr {
         {
             let mut guard = self.desc.lock();
             let desc = &mut *guard;
+            if desc.windows > 0 {
+                return Err(EBUSY);
+            }
             core::mem::swap(&mut desc.memory, &mut memory);
             desc.access = access;
             if let Some(pd) = change.pd {
@@ -236,6 +283,17 @@ impl Desc {
             pd: pd.id,
             iova: 0,
             length: 0,
+            windows: 0,
+            dead: false,
+        }
+    }
+
+    /// What may be accessed how.
+    fn region(&self) -> Region {
+        Region {
+            base: self.iova,
+            length: self.length,
+            rights: Rights(self.access),
         }
     }
 }

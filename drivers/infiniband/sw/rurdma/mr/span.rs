@@ -2,11 +2,12 @@
 
 //! A checked piece of a memory region, and the copies from and to it.
 
-use super::{key_index, LOCAL_DMA_LKEY};
+use super::{key_index, Mr, LOCAL_DMA_LKEY};
 use crate::device::Device;
 use crate::kapi::net::skb::SkbChunk;
 use crate::kapi::rdma::memory::Access;
-use crate::proto::access::{self as proto, Denied, Region, Rights};
+use crate::proto::access::{self as proto, Denied};
+use crate::qp::Qp;
 use kernel::prelude::*;
 
 /// A range of memory that was checked for one access.
@@ -20,17 +21,38 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// Finds and checks `length` bytes at `addr` of the MR with `key`: it must be in force, of PD
-    /// `pd`, and grant `need`. Any context.
-    pub(crate) fn find(
-        dev: &Device,
+    /// Finds and checks `length` bytes at `addr` of the MR or window with `key`, for the peer of `qp`: it
+    /// must be in force, of the QP's PD, open to the QP, and grant `need`. Any context.
+    pub(crate) fn remote(
+        qp: &Qp,
+        key: u32,
+        addr: u64,
+        length: u64,
+        need: proto::Access,
+    ) -> Result<Self, Denied> {
+        let index = key_index(key);
+        if let Some(mr) = qp.dev.mrs.get(index) {
+            return Self::of(&mr, key, qp.pd.id, addr, length, need);
+        }
+        let mw = qp.dev.mws.get(index).ok_or(Denied::Key)?;
+        let (access, offset) = mw.access(qp, key, addr, length, need)?;
+        Ok(Self {
+            access,
+            offset,
+            length,
+        })
+    }
+
+    /// Checks `length` bytes at `addr` of an MR: `key` must be its key, and in force, of PD `pd`, and
+    /// grant `need`.
+    fn of(
+        mr: &Mr,
         key: u32,
         pd: u64,
         addr: u64,
         length: u64,
         need: proto::Access,
     ) -> Result<Self, Denied> {
-        let mr = dev.mrs.get(key_index(key)).ok_or(Denied::Key)?;
         let desc = mr.desc.lock();
         if !desc.valid || desc.key != key {
             return Err(Denied::Key);
@@ -38,13 +60,8 @@ impl Span {
         if desc.pd != pd {
             return Err(Denied::Domain);
         }
-        let region = Region {
-            base: desc.iova,
-            length: desc.length,
-            rights: Rights(desc.access),
-        };
         // All of the kernel's memory begins at 0: there the offset is the address.
-        let offset = region.check(need, addr, length)?;
+        let offset = desc.region().check(need, addr, length)?;
         // With the lock held: see `Desc`.
         Ok(Self {
             access: desc.memory.enter().ok_or(Denied::Key)?,
@@ -53,7 +70,7 @@ impl Span {
         })
     }
 
-    /// As [`Span::find`] for an SGE of our own: `kernel` users may use the key of all memory.
+    /// The same for an SGE of our own, which names an MR: `kernel` users may use the key of all memory.
     pub(crate) fn local(
         dev: &Device,
         kernel: bool,
@@ -70,7 +87,8 @@ impl Span {
                 length,
             });
         }
-        Self::find(dev, key, pd, addr, length, need)
+        let mr = dev.mrs.get(key_index(key)).ok_or(Denied::Key)?;
+        Self::of(&mr, key, pd, addr, length, need)
     }
 
     /// The place `offset` bytes into the range, if `len` bytes fit behind it.

@@ -8,6 +8,7 @@
 use crate::bindings;
 use crate::kapi::errno::not_supported;
 use crate::kapi::net::skb::SkbChunk;
+use crate::kapi::rdma::lease::{Grant, Lease};
 use crate::kapi::sync::{new_spinlock_irq, Gate, SpinLockIrq};
 use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
@@ -84,9 +85,11 @@ pub(crate) struct Access {
     memory: Arc<Memory>,
     /// Of a fast registration: the one that the access is for.
     epoch: u32,
+    /// By way of a memory window: its grant.
+    grant: Option<Grant>,
 }
 
-/// The largest copy with a page list locked.
+/// The largest copy with a page list or a lease locked.
 const MAX_LOCKED_COPY: usize = 4096;
 
 impl Drop for Access {
@@ -204,6 +207,7 @@ impl Memory {
                 Kind::Fast(list) => list.lock().epoch,
                 _ => 0,
             },
+            grant: None,
         })
     }
 
@@ -262,6 +266,12 @@ struct Piece {
 }
 
 impl Access {
+    /// The same access, for the present term of a lease only. Any context.
+    pub(crate) fn by(mut self, lease: &Arc<Lease>) -> Self {
+        self.grant = Some(lease.grant());
+        self
+    }
+
     /// Calls `copy` with the piece at `offset` bytes into the MR (for kernel memory: at that address),
     /// at most `max` bytes of it. Gives its length.
     fn with_piece(
@@ -270,7 +280,14 @@ impl Access {
         max: usize,
         copy: impl FnOnce(Piece) -> Result,
     ) -> Result<usize> {
+        // The lock that is taken last goes first.
+        let _granted;
         let _locked;
+        let mut max = max;
+        if let Some(grant) = &self.grant {
+            _granted = grant.hold()?;
+            max = max.min(MAX_LOCKED_COPY);
+        }
         let piece = match &self.memory.pages.kind {
             Kind::Kernel => Piece {
                 at: ptr::with_exposed_provenance_mut(offset as usize),

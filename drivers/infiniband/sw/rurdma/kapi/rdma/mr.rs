@@ -46,7 +46,8 @@ fn new_mr<D: Driver>(pd: &Arc<D::Pd>, init: MrInit) -> Result<*mut bindings::ib_
     let key = D::mr_key(&inner);
     // All zeros is a valid `Object`.
     let object = KBox::<IbMr<D>>::new_uninit(GFP_KERNEL | __GFP_ZERO).map_err(|_| {
-        D::dereg_mr(&inner);
+        // Nobody can have bound a window to it.
+        let _ = D::dereg_mr(&inner);
         ENOMEM
     })?;
     let raw = KBox::into_raw(object).cast::<bindings::ib_mr>();
@@ -212,11 +213,11 @@ pub(super) unsafe extern "C" fn dereg_mr<D: Driver>(
     from_result(|| {
         // SAFETY: By the caller's promise.
         to_result(unsafe { bindings::rurdma_no_udata_io(udata) })?;
+        // SAFETY: The MR lives, and nobody else destroys it.
+        D::dereg_mr(unsafe { IbMr::<D>::get(mr) }?)?;
         // SAFETY: The object is being destroyed, and its memory is from `new_mr`.
         unsafe {
-            if let Some(inner) = IbMr::<D>::from_raw(mr).take() {
-                D::dereg_mr(&inner);
-            }
+            drop(IbMr::<D>::from_raw(mr).take());
             drop(KBox::from_raw(mr.cast::<core::mem::MaybeUninit<IbMr<D>>>()));
         }
         Ok(0)

@@ -10,6 +10,7 @@ use crate::kapi::rdma::device::{self, IbDevice};
 use crate::kapi::rdma::iwcm;
 use crate::kapi::rdma::memory::Registration;
 use crate::kapi::rdma::mr::{self, MrInit, Rereg};
+use crate::kapi::rdma::mw::{self, MwType};
 use crate::kapi::rdma::object::Object;
 use crate::kapi::rdma::qp::{QpAttr, QpHandle, QpInit, QpQuery, RecvWrs, SendWrs};
 use crate::kapi::rdma::srq::{SrqAttr, SrqHandle};
@@ -40,6 +41,8 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
     type Srq: Send + Sync;
     /// Of an `ib_mr`.
     type Mr: Send + Sync;
+    /// Of an `ib_mw`.
+    type Mw: Send + Sync;
     /// Of an `ib_ah`.
     type Ah: Send + Sync;
     /// The iWARP connection manager.
@@ -164,8 +167,15 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
     fn rereg_mr(mr: &Self::Mr, change: &Rereg<'_, Self>) -> Result;
     /// Takes a new page list for the next fast registration.
     fn map_mr_sg(mr: &Self::Mr, registration: Registration<'_>) -> Result<c_int>;
-    /// `ibv_dereg_mr(3)`: no access after the return.
-    fn dereg_mr(mr: &Self::Mr);
+    /// `ibv_dereg_mr(3)`: no access after the return. EBUSY while a window is bound to it.
+    fn dereg_mr(mr: &Self::Mr) -> Result;
+
+    /// `ibv_alloc_mw(3)`.
+    fn alloc_mw(pd: &Arc<Self::Pd>, kind: MwType) -> Result<Arc<Self::Mw>>;
+    /// The window's present rkey.
+    fn mw_key(mw: &Self::Mw) -> u32;
+    /// `ibv_dealloc_mw(3)`: no access by way of it after the return.
+    fn dealloc_mw(mw: &Self::Mw);
 }
 
 /// The callbacks for driver `D`.
@@ -221,6 +231,9 @@ pub(super) fn device_ops<D: Driver>(protocol: Protocol) -> bindings::ib_device_o
     ops.alloc_mr = Some(mr::alloc_mr::<D>);
     ops.map_mr_sg = Some(mr::map_mr_sg::<D>);
 
+    ops.alloc_mw = Some(mw::alloc_mw::<D>);
+    ops.dealloc_mw = Some(mw::dealloc_mw::<D>);
+
     match protocol {
         Protocol::Iwarp => {
             ops.query_gid = Some(device::query_gid::<D>);
@@ -243,6 +256,7 @@ pub(super) fn device_ops<D: Driver>(protocol: Protocol) -> bindings::ib_device_o
     ops.size_ib_pd = size_of::<Object<bindings::ib_pd, D::Pd>>();
     ops.size_ib_cq = size_of::<Object<bindings::ib_cq, D::Cq>>();
     ops.size_ib_qp = size_of::<Object<bindings::ib_qp, D::Qp>>();
+    ops.size_ib_mw = size_of::<Object<bindings::ib_mw, D::Mw>>();
     ops.size_ib_srq = size_of::<Object<bindings::ib_srq, D::Srq>>();
     ops
 }

@@ -9,7 +9,6 @@
 mod segment;
 mod work;
 
-pub(super) use work::invalidate;
 
 use super::cm::{StreamEnd, StreamParams};
 use super::stream::{Context, Link};

@@ -6,7 +6,7 @@ use super::connected::Connected;
 use super::datagram;
 use super::ns::Links;
 use super::packet::{icrc_is_right, read_ip};
-use super::send::{complete, invalidate};
+use super::send::complete;
 use crate::cq::{opcode, status, WC_WITH_IMM, WC_WITH_INVALIDATE};
 use crate::kapi::net::udp::Datagram;
 use crate::kapi::rdma::attr::access;
@@ -156,7 +156,7 @@ fn remote(qp: &Qp, right: u32, m: &Remote, at: u32, len: usize, need: Access) ->
         return Err(denied(qp, Denied::Rights));
     }
     let va = m.va.wrapping_add(u64::from(at));
-    Span::find(&qp.dev, m.rkey, qp.pd.id, va, len as u64, need).map_err(|e| denied(qp, e))
+    Span::remote(qp, m.rkey, va, len as u64, need).map_err(|e| denied(qp, e))
 }
 
 fn execute(
@@ -209,7 +209,7 @@ fn execute(
                         cqe.imm_inv = r.packet.extra;
                     }
                     Extra::Inv => {
-                        if let Err(e) = invalidate(qp, r.packet.extra) {
+                        if let Err(e) = qp.invalidate_by_peer(r.packet.extra) {
                             let _ = qp.push_recv_error(cqe.wr_id, status::WR_FLUSH_ERR);
                             return Err(denied(qp, e));
                         }

@@ -237,8 +237,7 @@ impl Tx {
                 return self.begin_read(qp, &job, remote.rkey, remote.addr, true, context)
             }
             SendOp::LocalInv(key) => {
-                let done = invalidate(qp, key);
-                return self.local(qp, &job, done);
+                return self.local(qp, &job, qp.invalidate(key));
             }
             SendOp::RegMr(key, ext) => {
                 let done = match qp.dev.mrs.get(key_index(key)) {
@@ -247,6 +246,7 @@ impl Tx {
                 };
                 return self.local(qp, &job, done);
             }
+            SendOp::BindMw(key, ext) => return self.local(qp, &job, qp.bind_mw(key, &ext)),
             _ => {
                 self.reject(qp, job.wr_id, job.units, status::LOC_QP_OP_ERR, 0);
                 return Err(Stop::Failed);
@@ -410,6 +410,7 @@ impl Job {
             SendOp::Write(_) => (opcode::RDMA_WRITE, self.length),
             SendOp::Read(_) | SendOp::ReadInv(_) => (opcode::RDMA_READ, self.length),
             SendOp::LocalInv(_) => (opcode::LOCAL_INV, 0),
+            SendOp::BindMw(..) => (opcode::BIND_MW, 0),
             SendOp::RegMr(..) => (WC_REG_MR, 0),
             _ => (opcode::SEND, self.length),
         };
@@ -421,16 +422,5 @@ impl Job {
             signaled: self.flags.contains(SendFlags::SIGNALED),
             ..Record::default()
         }
-    }
-}
-
-/// Ends a fast registration.
-pub(in crate::transport::iwarp) fn invalidate(
-    qp: &Qp,
-    key: u32,
-) -> core::result::Result<(), Denied> {
-    match qp.dev.mrs.get(key_index(key)) {
-        Some(mr) => mr.invalidate(key, qp.pd.id),
-        None => Err(Denied::Key),
     }
 }
