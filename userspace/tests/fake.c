@@ -26,6 +26,7 @@ uint64_t fake_caps = RURDMA_CAP_KICK_METHOD | RURDMA_CAP_ATOMIC_IMM |
 		     RURDMA_CAP_CQ_RESIZE;
 uint64_t fake_device_caps = 7ULL << 38;
 int fake_kick_error;
+int fake_query_context_error;
 const struct verbs_context_ops *fake_ops;
 const struct verbs_device_ops *fake_device_ops;
 uint32_t fake_sq_units;
@@ -323,6 +324,9 @@ void verbs_set_ops(struct verbs_context *ctx,
 	fake_ops = ops;
 }
 
+/* What the last context was told, for those that are imported. */
+static struct rurdma_uctx_resp told;
+
 int ibv_cmd_get_context(struct verbs_context *ctx, struct ibv_get_context *cmd,
 			size_t cmd_size, struct ib_uverbs_get_context_resp *resp,
 			size_t resp_size)
@@ -339,12 +343,21 @@ int ibv_cmd_get_context(struct verbs_context *ctx, struct ibv_get_context *cmd,
 		.db_slots = SLOTS,
 		.max_recv_wr = FAKE_MAX_RECV_WR,
 	};
+	told = *out;
 	return 0;
 }
 
 int ibv_cmd_query_context(struct ibv_context *ctx, struct ibv_command_buffer *d)
 {
-	return EPROTONOSUPPORT;
+	struct ib_uverbs_attr *attr = d->hdr.attrs;
+
+	if (fake_query_context_error)
+		return fake_query_context_error;
+	if (attr->attr_id != RURDMA_ATTR_QUERY_CONTEXT_RESP_UCTX ||
+	    attr->len != sizeof(told))
+		return EPROTONOSUPPORT;
+	memcpy((void *)(uintptr_t)attr->data, &told, sizeof(told));
+	return 0;
 }
 
 unsigned int __ioctl_final_num_attrs(unsigned int num,

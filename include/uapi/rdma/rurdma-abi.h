@@ -364,4 +364,12 @@ enum rurdma_device_methods {
 	RURDMA_METHOD_KICK = (1U << 12),	/* UVERBS_ID_DRIVER_NS */
 };
 
+/*
+ * UVERBS_METHOD_QUERY_CONTEXT, with which a process that was handed the file
+ * descriptor learns what GET_CONTEXT said: what is in force, and what it may map.
+ */
+enum rurdma_query_context_attrs {
+	RURDMA_ATTR_QUERY_CONTEXT_RESP_UCTX = (1U << 12), /* struct rurdma_uctx_resp */
+};
+
 #endif /* RURDMA_ABI_H */

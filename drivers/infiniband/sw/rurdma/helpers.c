@@ -261,8 +261,22 @@ DECLARE_UVERBS_NAMED_METHOD(RURDMA_METHOD_KICK);
 ADD_UVERBS_METHODS(rurdma_device_methods, UVERBS_OBJECT_DEVICE,
 		   &UVERBS_METHOD(RURDMA_METHOD_KICK));
 
+ADD_UVERBS_ATTRIBUTES_SIMPLE(rurdma_query_context, UVERBS_OBJECT_DEVICE,
+			     UVERBS_METHOD_QUERY_CONTEXT,
+			     UVERBS_ATTR_PTR_OUT(RURDMA_ATTR_QUERY_CONTEXT_RESP_UCTX,
+						 UVERBS_ATTR_STRUCT(struct rurdma_uctx_resp, max_inline),
+						 UA_MANDATORY));
+
+int rurdma_answer_query_context(struct uverbs_attr_bundle *attrs,
+				const struct rurdma_uctx_resp *resp)
+{
+	return uverbs_copy_to_struct_or_zero(attrs, RURDMA_ATTR_QUERY_CONTEXT_RESP_UCTX, resp,
+					     sizeof(*resp));
+}
+
 static const struct uapi_definition rurdma_uapi_defs[] = {
 	UAPI_DEF_CHAIN_OBJ_TREE(UVERBS_OBJECT_DEVICE, &rurdma_device_methods),
+	UAPI_DEF_CHAIN_OBJ_TREE(UVERBS_OBJECT_DEVICE, &rurdma_query_context),
 	{},
 };
 

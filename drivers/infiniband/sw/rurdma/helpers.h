@@ -10,6 +10,7 @@
 #include <net/sock.h>
 #include <rdma/ib_umem.h>
 #include <rdma/ib_verbs.h>
+#include <rdma/rurdma-abi.h>
 #include <rdma/uverbs_ioctl.h>
 
 unsigned long rurdma_spin_lock_irqsave(spinlock_t *lock);
@@ -65,6 +66,8 @@ int rurdma_sg_to_pages(struct ib_mr *mr, struct scatterlist *sg, int nents,
 
 const struct uapi_definition *rurdma_uapi_definition(void);
 void rurdma_set_kick(int (*kick)(struct ib_ucontext *context));
+int rurdma_answer_query_context(struct uverbs_attr_bundle *attrs,
+				const struct rurdma_uctx_resp *resp);
 
 /* What `rdma statistic` shows; the names are in helpers.c. */
 enum rurdma_counter {

@@ -108,19 +108,11 @@ impl Ucontext {
         status.set_need_wakeup();
         let status_map = context.map(status.area().clone(), false)?;
         let doorbell_map = context.map(doorbells.area().clone(), true)?;
-        udata.respond(&UctxResp {
+        udata.respond(&answer(
             caps,
-            status_off: status_map.offset(),
-            db_off: doorbell_map.offset(),
-            status_len: status.area().len() as u32,
-            db_len: doorbells.area().len() as u32,
-            db_slots: MAX_QP,
-            max_send_wr: MAX_QP_WR,
-            max_recv_wr: MAX_QP_WR,
-            max_sge: MAX_SGE as u32,
-            max_inline: MAX_INLINE as u32,
-            reserved: 0,
-        })?;
+            (&status, &status_map),
+            (&doorbells, &doorbell_map),
+        ))?;
         let slots = Slots {
             places: KVVec::new(),
             first_free: 0,
@@ -136,6 +128,17 @@ impl Ucontext {
             }),
             GFP_KERNEL,
         )
+    }
+
+    /// What was answered when the context was opened, for another process that has it, too.
+    pub(crate) fn query(&self) -> Result<UctxResp> {
+        let mappings = self.mappings.lock();
+        let (status, doorbells) = mappings.as_ref().ok_or(EIO)?;
+        Ok(answer(
+            self.caps,
+            (&self.status, status),
+            (&self.doorbells, doorbells),
+        ))
     }
 
     /// The context is closed; all of its objects are gone.
@@ -202,5 +205,26 @@ impl Ucontext {
             }
         });
         Ok(())
+    }
+}
+
+/// What a process is told that opens the device.
+fn answer(
+    caps: u64,
+    (status, status_map): (&Status, &Mapping),
+    (doorbells, doorbell_map): (&Doorbells, &Mapping),
+) -> UctxResp {
+    UctxResp {
+        caps,
+        status_off: status_map.offset(),
+        db_off: doorbell_map.offset(),
+        status_len: status.area().len() as u32,
+        db_len: doorbells.area().len() as u32,
+        db_slots: MAX_QP,
+        max_send_wr: MAX_QP_WR,
+        max_recv_wr: MAX_QP_WR,
+        max_sge: MAX_SGE as u32,
+        max_inline: MAX_INLINE as u32,
+        reserved: 0,
     }
 }

@@ -89,6 +89,10 @@ impl Driver for Rurdma {
         context.disassociate();
     }
 
+    fn query_ucontext(context: &Ucontext) -> Result<abi::UctxResp> {
+        context.query()
+    }
+
     fn kick(context: &Ucontext) -> Result {
         context.kick()
     }

@@ -3,6 +3,7 @@
 //! What a driver implements, and the table of callbacks that the core gets for it.
 
 use crate::bindings;
+use crate::kapi::abi::UctxResp;
 use crate::kapi::rdma::attr::{DeviceAttr, PortAttr, PortImmutable, Protocol};
 use crate::kapi::rdma::av::Av;
 use crate::kapi::rdma::cq::{CqHandle, CqInit, NotifyFlags, WcWriter};
@@ -77,6 +78,8 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
     fn dealloc_ucontext(context: &Self::Ucontext);
     /// The device goes, the context stays open.
     fn disassociate_ucontext(context: &Self::Ucontext);
+    /// What [`Self::alloc_ucontext`] answered, for a process that was handed the context.
+    fn query_ucontext(context: &Self::Ucontext) -> Result<UctxResp>;
     /// The process kicks: it posted work and the doorbell page asks for a call.
     fn kick(context: &Self::Ucontext) -> Result;
 
@@ -199,6 +202,7 @@ pub(super) fn device_ops<D: Driver>(protocol: Protocol) -> bindings::ib_device_o
     ops.alloc_ucontext = Some(ucontext::alloc_ucontext::<D>);
     ops.dealloc_ucontext = Some(ucontext::dealloc_ucontext::<D>);
     ops.disassociate_ucontext = Some(ucontext::disassociate_ucontext::<D>);
+    ops.query_ucontext = Some(ucontext::query_ucontext::<D>);
     ops.mmap = Some(mmap::mmap);
     ops.mmap_free = Some(mmap::mmap_free);
 
