@@ -138,7 +138,11 @@ impl Mw {
                 if !two && rights.contains(Rights::ZERO_BASED) {
                     return Err(Denied::Rights);
                 }
-                let mr = self.dev.mrs.get(key_index(bind.mr_lkey)).ok_or(Denied::Key)?;
+                let mr = self
+                    .dev
+                    .mrs
+                    .get(key_index(bind.mr_lkey))
+                    .ok_or(Denied::Key)?;
                 let (memory, offset) = mr.bind(bind.mr_lkey, self.pd, bind.addr, length, rights)?;
                 Some(Bound {
                     mr,

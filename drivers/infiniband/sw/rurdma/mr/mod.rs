@@ -190,10 +190,7 @@ impl Mr {
 
         let (present, access) = {
             let desc = self.desc.lock();
-            (
-                desc.memory.clone(),
-                change.access.unwrap_or(desc.access),
-            )
+            (desc.memory.clone(), change.access.unwrap_or(desc.access))
         };
         let pinned = match change.range {
             Some(range) => Some(change.pinner.pin(range.start, range.length, access)?),

@@ -9,7 +9,6 @@
 mod segment;
 mod work;
 
-
 use super::cm::{StreamEnd, StreamParams};
 use super::stream::{Context, Link};
 use crate::cq::status;
