@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Parent and thread domains, imported contexts, PDs and MRs, over either transport; vtshared.c has what the tests do."""
+"""Parent and thread domains, and what is imported, over either transport; vtshared.c has what the tests do."""
 
 import pytest
 from rvm import Pair, wait_until
