@@ -70,14 +70,8 @@ impl<T: Send + Sync + 'static> ObjTable<T> {
             flags,
         )?);
         // SAFETY: `xa` is initialised; `node` is valid and aligned to a pointer.
-        let err = unsafe {
-            bindings::rurdma_xa_insert(
-                self.xa.get(),
-                index as usize,
-                node.cast(),
-                gfp,
-            )
-        };
+        let err =
+            unsafe { bindings::rurdma_xa_insert(self.xa.get(), index as usize, node.cast(), gfp) };
         if err != 0 {
             // SAFETY: The xarray did not take the node, so it is ours again.
             drop(unsafe { KBox::from_raw(node) });
@@ -128,16 +122,45 @@ impl<T: Send + Sync + 'static> ObjTable<T> {
         let node = unsafe { bindings::rurdma_xa_erase(self.xa.get(), index as usize) };
         let node = node.cast::<Node<T>>();
         if !node.is_null() {
-            // SAFETY: The node left the xarray, so nobody finds it any more; `free_node` runs once
-            // those who found it before are through. The module calls `barrier()` before it goes.
-            unsafe {
-                bindings::call_rcu(
-                    Opaque::cast_into(&raw const (*node).rcu),
-                    Some(free_node::<T>),
-                )
-            };
+            // SAFETY: The node left the xarray, so nobody finds it any more.
+            unsafe { free_later(node) };
         }
     }
+}
+
+/// Frees a node once those who found it before are through.
+///
+/// # Safety
+///
+/// `node` is from `KBox::into_raw`, given up, and cannot be found any more.
+unsafe fn free_later<T>(node: *mut Node<T>) {
+    // SAFETY: By the caller's promise. The module calls `barrier()` before it goes.
+    unsafe {
+        bindings::call_rcu(
+            Opaque::cast_into(&raw const (*node).rcu),
+            Some(free_node::<T>),
+        )
+    };
+}
+
+/// Gives a reference back after an RCU grace period, as the table does. Whoever found the object before,
+/// in softirq or with interrupts off, where it must not be freed, has given his back by then. Process
+/// context.
+pub(crate) fn give_back_later<T: Send + Sync + 'static>(object: Arc<T>) {
+    let node = KBox::new(
+        Node {
+            rcu: Opaque::zeroed(),
+            object: object.clone(),
+        },
+        GFP_KERNEL,
+    );
+    match node {
+        // SAFETY: Nobody else knows of the node.
+        Ok(node) => unsafe { free_later(KBox::into_raw(node)) },
+        // SAFETY: May be called from process context.
+        Err(_) => unsafe { bindings::synchronize_rcu() },
+    }
+    drop(object);
 }
 
 /// Frees a node after its grace period.

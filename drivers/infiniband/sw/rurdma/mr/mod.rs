@@ -11,6 +11,7 @@ use crate::kapi::rdma::attr::access;
 use crate::kapi::rdma::memory::{Memory, Registration};
 use crate::kapi::rdma::mr::{MrInit, Rereg};
 use crate::kapi::sync::{new_spinlock_irq, SpinLockIrq};
+use crate::kapi::table::give_back_later;
 use crate::pd::Pd;
 use crate::proto::access::{Denied, Region, Rights};
 use crate::verbs::Rurdma;
@@ -228,6 +229,7 @@ impl Mr {
         } else {
             memory.close();
         }
+        give_back_later(memory);
         Ok(())
     }
 
