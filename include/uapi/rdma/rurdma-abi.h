@@ -145,7 +145,7 @@ enum rurdma_send_opcode {
 	RURDMA_OP_FETCH_ADD		= 9,	/* extension: atomic */
 	RURDMA_OP_LOCAL_INV		= 10,	/* imm_inv: the key */
 	RURDMA_OP_REG_MR		= 11,	/* kernel users only; imm_inv: key, ext: reg */
-	RURDMA_OP_BIND_MW		= 12,	/* rkey: of the window, but for 8 bits; extension: bind */
+	RURDMA_OP_BIND_MW		= 12,	/* rkey: the window; extension: bind */
 	RURDMA_OP_ATOMIC_WRITE		= 13,
 	RURDMA_OP_FLUSH			= 14,	/* extension: flush */
 };
@@ -186,6 +186,10 @@ struct rurdma_ext_ud {
 	__u32 reserved[5];
 };
 
+/*
+ * A window is named by the upper 24 bits of its key, old or new; the user chooses
+ * the lower 8 of the new one. Length 0 (type 1 only) binds it to nothing.
+ */
 struct rurdma_ext_bind {
 	__aligned_u64 addr;
 	__aligned_u64 length;

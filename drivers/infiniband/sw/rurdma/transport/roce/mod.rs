@@ -3,7 +3,7 @@
 //! RoCEv2: the InfiniBand transport over UDP (IBTA volume 1, chapter 9 and annex A17).
 //!
 //! SEND, WRITE and READ of RC, UC and UD QPs, and the GSI for ib_cm. Not here yet: atomics, FLUSH and ATOMIC
-//! WRITE, multicast, memory windows.
+//! WRITE, multicast.
 
 #![forbid(unsafe_code)]
 
