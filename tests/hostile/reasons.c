@@ -19,13 +19,39 @@ static bool first_error(struct conn *c, struct ibv_wc *wc, unsigned int seconds)
 	return false;
 }
 
-enum { N_REASONS = 17 };
+enum { N_REASONS = 22 };
 
 static const char *const reason_names[N_REASONS] = {
 	"none", "opcode-unknown", "opcode-not-ours", "opcode-imm", "flags", "sge-count", "inline-too-long",
 	"inline-on-read", "inline-and-sges", "units-sges", "units-inline", "length", "frame-zero", "frame-too-long",
-	"index", "recv-sge-count", "recv-index",
+	"index", "recv-sge-count", "recv-index", "bind-inline", "bind-sges", "bind-nothing", "bind-other-window",
+	"bind-other-region",
 };
+
+/* A binding as it should be, of a window to a region; each in a PD of its own if it is to be. */
+static void valid_bind(struct conn *c, uint8_t *raw, bool other_window, bool other_region)
+{
+	struct rurdma_ext_bind *ext = (void *)(raw + RURDMA_SEND_HDR);
+	struct rurdma_send_wqe *w = (void *)raw;
+	static struct ibv_pd *other;
+	struct ibv_mw *mw;
+	struct ibv_mr *mr;
+
+	if (!other)
+		other = ibv_alloc_pd(device);
+	mw = ibv_alloc_mw(other_window ? other : c->mr->pd, IBV_MW_TYPE_1);
+	mr = ibv_reg_mr(other_region ? other : c->mr->pd, c->buf, BUF, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_MW_BIND);
+	if (!mw || !mr)
+		die("ibv_alloc_mw");
+	w->opcode = RURDMA_OP_BIND_MW;
+	w->num_sge = 0;
+	w->imm_inv = 0;
+	w->rkey = mw->rkey;
+	*ext = (struct rurdma_ext_bind) {
+		.addr = (uintptr_t)c->buf, .length = 64, .mr_lkey = mr->lkey,
+		.access = IBV_ACCESS_REMOTE_READ, .new_rkey = mw->rkey ^ 1,
+	};
+}
 
 int reasons(const char *host, const char *port)
 {
@@ -96,6 +122,25 @@ int reasons(const char *host, const char *port)
 		case 15:
 		case 16:
 			w->opcode = RURDMA_OP_SEND;
+			break;
+		case 17:
+			valid_bind(&c, raw, false, false);
+			w->flags |= RURDMA_SEND_INLINE;
+			break;
+		case 18:
+			valid_bind(&c, raw, false, false);
+			w->num_sge = 1;
+			break;
+		case 19:
+			valid_bind(&c, raw, false, false);
+			/* The key of a region is none of a window. */
+			w->rkey = c.mr->rkey;
+			break;
+		case 20:
+			valid_bind(&c, raw, true, true);
+			break;
+		case 21:
+			valid_bind(&c, raw, false, true);
 			break;
 		}
 		put(&c, raw, k == 6 ? 9 : 1);

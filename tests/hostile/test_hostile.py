@@ -17,7 +17,7 @@ MUTATIONS = int(os.environ.get("RURDMA_MUTATIONS", "20000"))
 PORT = 7480
 ERROR = 6  # IBV_QPS_ERR
 # enum ibv_wc_status, enum rurdma_vendor_err, enum ibv_event_type
-LEN_ERR, OP_ERR = 1, 2
+LEN_ERR, OP_ERR, BIND_ERR = 1, 2, 6
 OPCODE, FLAGS, SGE_COUNT, INLINE, UNITS, LENGTH, FRAME = 2, 3, 4, 5, 6, 7, 9
 QP_FATAL = 1
 
@@ -38,6 +38,11 @@ REASONS = {
     "frame-zero": (OP_ERR, FRAME),
     "frame-too-long": (OP_ERR, FRAME),
     "recv-sge-count": (OP_ERR, SGE_COUNT),
+    "bind-inline": (OP_ERR, INLINE),
+    "bind-sges": (OP_ERR, SGE_COUNT),
+    "bind-nothing": (BIND_ERR, 0),
+    "bind-other-window": (BIND_ERR, 0),
+    "bind-other-region": (BIND_ERR, 0),
 }
 
 

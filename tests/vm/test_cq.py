@@ -99,3 +99,8 @@ def test_cq_overflow(vt):
 def test_cq_timestamp(vt):
     """Completion time stamps of the extended API lie between before and after."""
     vt("cq_timestamp")
+
+
+def test_cq_timestamp_clock(vt):
+    """hca_core_clock and the raw clock say what they mean; the wall clock's are as far apart."""
+    vt("cq_timestamp_clock")

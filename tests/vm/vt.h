@@ -357,7 +357,21 @@ static inline int to_state(struct ibv_qp *qp, enum ibv_qp_state state)
 	return ibv_modify_qp(qp, &attr, IBV_QP_STATE);
 }
 
-/* --- asynchronous events --- */
+/* --- events --- */
+
+/* Takes an event from the channel; says whether there was one. */
+static inline bool cq_event(struct end *e, struct ibv_cq *want, int ms)
+{
+	struct ibv_cq *cq;
+	void *context;
+
+	if (!readable(e->cc->fd, ms))
+		return false;
+	OK(ibv_get_cq_event(e->cc, &cq, &context));
+	CHECK(cq == want);
+	ibv_ack_cq_events(cq, 1);
+	return true;
+}
 
 /* Waits for this event; others are taken away. `element`: NULL is any. */
 static inline bool async_within(struct ibv_context *ctx, enum ibv_event_type type, void *element,
@@ -449,6 +463,21 @@ static inline void untouched_at(const void *p, size_t len, uint8_t value, int li
 }
 
 #define UNTOUCHED(p, len, value) untouched_at(p, len, value, __LINE__)
+
+/* Memory of ours that is pinned, in KiB. */
+static inline long pinned(void)
+{
+	FILE *f = fopen("/proc/self/status", "r");
+	char line[256];
+	long kib = -1;
+
+	CHECK(f);
+	while (fgets(line, sizeof(line), f))
+		sscanf(line, "VmPin: %ld", &kib);
+	fclose(f);
+	CHECK(kib >= 0);
+	return kib;
+}
 
 /* Without CAP_IPC_LOCK, and with this much that may be locked. */
 static inline void limit_memlock(size_t bytes)

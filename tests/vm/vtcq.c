@@ -44,20 +44,6 @@ static void cq_in_use(void)
 	close_end(&c);
 }
 
-/* Takes an event from the channel; says whether there was one. */
-static bool cq_event(struct end *e, struct ibv_cq *want, int ms)
-{
-	struct ibv_cq *cq;
-	void *context;
-
-	if (!readable(e->cc->fd, ms))
-		return false;
-	OK(ibv_get_cq_event(e->cc, &cq, &context));
-	CHECK(cq == want);
-	ibv_ack_cq_events(cq, 1);
-	return true;
-}
-
 static void cq_event_any(void)
 {
 	struct buf b;
@@ -232,9 +218,83 @@ static void cq_timestamp(void)
 	ibv_end_poll(cq);
 }
 
+static uint64_t clock_ns(clockid_t id)
+{
+	struct timespec t;
+
+	clock_gettime(id, &t);
+	return t.tv_sec * 1000000000ULL + t.tv_nsec;
+}
+
+/* What the stamps mean: clock, unit, mask; and in the time of the wall. */
+static void cq_timestamp_clock(void)
+{
+	struct ibv_cq_init_attr_ex attr = {
+		.cqe = 64,
+		.wc_flags = IBV_WC_STANDARD_FLAGS | IBV_WC_EX_WITH_COMPLETION_TIMESTAMP |
+			    IBV_WC_EX_WITH_COMPLETION_TIMESTAMP_WALLCLOCK,
+	};
+	struct ibv_qp_init_attr init = { .qp_type = IBV_QPT_RC, .cap = { 8, 64, 1, 1, 0 } };
+	struct ibv_values_ex now = { .comp_mask = IBV_VALUES_MASK_RAW_CLOCK };
+	struct ibv_poll_cq_attr poll_attr = {};
+	struct ibv_context *ctx = open_device();
+	struct ibv_device_attr_ex dev = {};
+	struct ibv_cq_ex *cq;
+	uint64_t before, after, wall_before, ts, wall, last = 0, first_wall = 0, first = 0;
+	struct ibv_qp *qp;
+
+	OK(ibv_query_device_ex(ctx, NULL, &dev));
+	/* Nanoseconds: so many thousands a second. */
+	EQ(dev.hca_core_clock, 1000000);
+	EQ(dev.completion_timestamp_mask, UINT64_MAX);
+	before = clock_ns(CLOCK_MONOTONIC_RAW);
+	OK(ibv_query_rt_values_ex(ctx, &now));
+	after = clock_ns(CLOCK_MONOTONIC_RAW);
+	CHECK(now.comp_mask & IBV_VALUES_MASK_RAW_CLOCK);
+	ts = now.raw_clock.tv_sec * 1000000000ULL + now.raw_clock.tv_nsec;
+	CHECK(ts >= before && ts <= after);
+
+	/* Only what there is: flow tags are not. */
+	attr.wc_flags |= IBV_WC_EX_WITH_FLOW_TAG;
+	NULLS(EOPNOTSUPP, ibv_create_cq_ex(ctx, &attr));
+	attr.wc_flags &= ~(uint64_t)IBV_WC_EX_WITH_FLOW_TAG;
+	cq = ibv_create_cq_ex(ctx, &attr);
+	CHECK(cq);
+	init.send_cq = init.recv_cq = ibv_cq_ex_to_cq(cq);
+	qp = ibv_create_qp(ibv_alloc_pd(ctx), &init);
+	CHECK(qp);
+	wall_before = clock_ns(CLOCK_REALTIME);
+	OK(to_state(qp, IBV_QPS_ERR));
+	for (int i = 0; i < 30; i++) {
+		OK(try_recv(qp, i, NULL, 0));
+		usleep(2000);
+	}
+	usleep(QUIET * 1000);
+	EQ(ibv_start_poll(cq, &poll_attr), 0);
+	for (int i = 0; i < 30; i++) {
+		EQ(cq->wr_id, i);
+		ts = ibv_wc_read_completion_ts(cq);
+		wall = ibv_wc_read_completion_wallclock_ns(cq);
+		/* When it completed, not when it is polled. */
+		CHECK(ts > last && ts < clock_ns(CLOCK_MONOTONIC_RAW) - 100000000);
+		if (last)
+			CHECK(ts - last >= 2000000);
+		/* Clocks may be corrected meanwhile, but not by so much. */
+		CHECK(wall + 20000000 >= wall_before && wall <= clock_ns(CLOCK_REALTIME) - 80000000);
+		if (!i) {
+			first = ts;
+			first_wall = wall;
+		}
+		EQ(wall - first_wall, ts - first);
+		last = ts;
+		EQ(ibv_next_poll(cq), i < 29 ? 0 : ENOENT);
+	}
+	ibv_end_poll(cq);
+}
+
 static const struct test tests[] = {
 	T(cq_sizes), T(cq_bad_vector), T(cq_in_use), T(cq_event_any), T(cq_event_solicited),
-	T(cq_overflow), T(cq_timestamp), T(cq_vector_events), T(cq_vector_destroy),
+	T(cq_overflow), T(cq_timestamp), T(cq_timestamp_clock), T(cq_vector_events), T(cq_vector_destroy),
 };
 
 int main(int argc, char **argv)

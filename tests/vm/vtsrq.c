@@ -2,6 +2,7 @@
 /* Tests of shared receive queues; test_srq.py runs them. */
 
 #include "vt.h"
+#include "vtcredit.h"
 
 #include <pthread.h>
 #include <rdma/ib_user_verbs.h>
@@ -151,21 +152,6 @@ static int srq_resize(struct ibv_srq *srq, uint32_t max_wr)
 	struct ibv_srq_attr attr = { .max_wr = max_wr };
 
 	return ibv_modify_srq(srq, &attr, IBV_SRQ_MAX_WR);
-}
-
-/* Memory of ours that is pinned, in KiB. */
-static long pinned(void)
-{
-	FILE *f = fopen("/proc/self/status", "r");
-	char line[256];
-	long kib = -1;
-
-	CHECK(f);
-	while (fgets(line, sizeof(line), f))
-		sscanf(line, "VmPin: %ld", &kib);
-	fclose(f);
-	CHECK(kib >= 0);
-	return kib;
 }
 
 /* Posts until it is full: as many as it says. */
@@ -378,10 +364,6 @@ static void memlock_srq_resize(void)
 	}
 }
 
-#define TRAFFIC_POSTED 48
-#define TRAFFIC_WINDOW 40
-#define TRAFFIC_CREDIT 8
-
 static _Atomic bool traffic_over;
 
 static void *keep_resizing(void *srq)
@@ -407,7 +389,6 @@ static void srq_traffic_server(uint64_t count)
 	struct opt o = { .srq = new_srq(pd, 64, 1), .server_pd = pd };
 	struct buf b = new_buf(pd, 64 * 64);
 	struct rdma_cm_event *ev;
-	struct ibv_wc wc;
 	pthread_t thread;
 	uint64_t i;
 	void *n;
@@ -428,13 +409,7 @@ static void srq_traffic_server(uint64_t count)
 		DONE(s.rcq, i);
 		EQ(*(uint64_t *)(b.p + i % 64 * 64), i);
 		OK(srq_recv(o.srq, i + TRAFFIC_POSTED, &b, (i + TRAFFIC_POSTED) % 64 * 64, 64));
-		if (i % TRAFFIC_CREDIT == TRAFFIC_CREDIT - 1) {
-			struct work w = { i, IBV_WR_SEND, SIGNALED, NULL, 0, 0, 0 };
-
-			while (ibv_poll_cq(s.scq, 1, &wc) > 0)
-				EQ(wc.status, IBV_WC_SUCCESS);
-			OK(try_post(s.qp, &w));
-		}
+		give_credit(&s, i);
 	}
 	NOTHING(s.rcq);
 	traffic_over = true;
@@ -445,52 +420,11 @@ static void srq_traffic_server(uint64_t count)
 	printf("%lu resizes\n", (unsigned long)(uintptr_t)n);
 }
 
-static void srq_traffic_client(uint64_t count, uint16_t port)
-{
-	struct rdma_conn_param param = param_of(&defaults);
-	uint64_t credits = 0, done = 0;
-	struct ibv_wc wc;
-	struct buf a;
-
-	resolve(&c, port);
-	make_qp(&c, &defaults, false);
-	a = new_buf(c.pd, 64 * 64);
-	for (int i = 0; i < 16; i++)
-		OK(try_recv(c.qp, i, NULL, 0));
-	OK(rdma_connect(c.id, &param));
-	CM_EXPECT(c.ch, ESTABLISHED);
-	for (uint64_t i = 0; i < count; i++) {
-		struct ibv_sge sge = sge_of(&a, i % 64 * 64, 64);
-		struct work w = { i, IBV_WR_SEND, SIGNALED, &sge, 1, 0, 0 };
-
-		while (i - credits * TRAFFIC_CREDIT >= TRAFFIC_WINDOW || i - done >= TRAFFIC_WINDOW) {
-			while (ibv_poll_cq(c.scq, 1, &wc) > 0) {
-				EQ(wc.status, IBV_WC_SUCCESS);
-				done++;
-			}
-			while (ibv_poll_cq(c.rcq, 1, &wc) > 0) {
-				EQ(wc.status, IBV_WC_SUCCESS);
-				OK(try_recv(c.qp, 0, NULL, 0));
-				credits++;
-			}
-		}
-		*(uint64_t *)(a.p + i % 64 * 64) = i;
-		OK(try_post(c.qp, &w));
-	}
-	/* It is all received before the connection goes. */
-	while (credits < count / TRAFFIC_CREDIT) {
-		CHECK(poll_within(c.rcq, &wc, SOON));
-		EQ(wc.status, IBV_WC_SUCCESS);
-		credits++;
-	}
-	usleep(QUIET * 2000);
-}
-
 /* ARGS: COUNT, and of the client the server's PORT. */
 static void srq_resize_traffic(void)
 {
 	if (args[1])
-		srq_traffic_client(atoi(args[0]), (uint16_t)atoi(args[1]));
+		credit_client(&c, atoi(args[0]), (uint16_t)atoi(args[1]));
 	else
 		srq_traffic_server(atoi(args[0]));
 }

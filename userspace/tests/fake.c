@@ -22,9 +22,11 @@ struct rurdma_db_status *fake_status;
 unsigned int fake_kicks;
 unsigned int fake_post_sends;
 uint64_t fake_caps = RURDMA_CAP_KICK_METHOD | RURDMA_CAP_ATOMIC_IMM |
-		     RURDMA_CAP_TIMESTAMP | RURDMA_CAP_SRQ_RESIZE;
+		     RURDMA_CAP_TIMESTAMP | RURDMA_CAP_SRQ_RESIZE |
+		     RURDMA_CAP_CQ_RESIZE;
 uint64_t fake_device_caps = 7ULL << 38;
 int fake_kick_error;
+int fake_query_context_error;
 const struct verbs_context_ops *fake_ops;
 const struct verbs_device_ops *fake_device_ops;
 uint32_t fake_sq_units;
@@ -32,7 +34,8 @@ uint32_t fake_max_sge = 4;
 uint32_t fake_max_inline = 128;
 uint32_t fake_start_index;
 uint64_t fake_cq_wc_flags;
-uint64_t fake_srq_resize_skew;
+uint64_t fake_resize_skew;
+void (*fake_on_resize_cq)(struct ibv_cq *cq);
 void (*fake_on_kick)(void);
 
 static uint8_t *mem;
@@ -321,6 +324,9 @@ void verbs_set_ops(struct verbs_context *ctx,
 	fake_ops = ops;
 }
 
+/* What the last context was told, for those that are imported. */
+static struct rurdma_uctx_resp told;
+
 int ibv_cmd_get_context(struct verbs_context *ctx, struct ibv_get_context *cmd,
 			size_t cmd_size, struct ib_uverbs_get_context_resp *resp,
 			size_t resp_size)
@@ -337,12 +343,21 @@ int ibv_cmd_get_context(struct verbs_context *ctx, struct ibv_get_context *cmd,
 		.db_slots = SLOTS,
 		.max_recv_wr = FAKE_MAX_RECV_WR,
 	};
+	told = *out;
 	return 0;
 }
 
 int ibv_cmd_query_context(struct ibv_context *ctx, struct ibv_command_buffer *d)
 {
-	return EPROTONOSUPPORT;
+	struct ib_uverbs_attr *attr = d->hdr.attrs;
+
+	if (fake_query_context_error)
+		return fake_query_context_error;
+	if (attr->attr_id != RURDMA_ATTR_QUERY_CONTEXT_RESP_UCTX ||
+	    attr->len != sizeof(told))
+		return EPROTONOSUPPORT;
+	memcpy((void *)(uintptr_t)attr->data, &told, sizeof(told));
+	return 0;
 }
 
 unsigned int __ioctl_final_num_attrs(unsigned int num,
@@ -361,6 +376,7 @@ int ibv_cmd_query_device_any(struct ibv_context *ctx,
 	memset(resp, 0, sizeof(*resp));
 	attr->device_cap_flags_ex = fake_device_caps;
 	attr->orig_attr.max_sge_rd = 2;
+	attr->orig_attr.max_cqe = FAKE_MAX_CQE;
 	return 0;
 }
 
@@ -498,35 +514,53 @@ int ibv_cmd_create_cq_ex(struct ibv_context *ctx,
 	return 0;
 }
 
+static void copy_cqes(struct fake_ring *to, const struct fake_ring *from,
+		      uint32_t first, uint32_t end)
+{
+	for (; first != end; first++)
+		memcpy(to->entries + (size_t)(first % to->n) * RURDMA_CQE_SIZE,
+		       from->entries + (size_t)(first % from->n) * RURDMA_CQE_SIZE,
+		       RURDMA_CQE_SIZE);
+}
+
+/* By the contract: the indices run on, and completions go on coming. */
 int ibv_cmd_resize_cq(struct ibv_cq *cq, int cqe, struct ibv_resize_cq *cmd,
 		      size_t cmd_size, struct ib_uverbs_resize_cq_resp *resp,
 		      size_t resp_size)
 {
 	struct rurdma_create_cq_resp *out = (void *)(resp + 1);
 	struct fake_cq *f = fake_cq_of(cq);
-	uint32_t c = f->ring.hdr->consumer, used = f->producer - c, i;
+	uint32_t c = f->ring.hdr->consumer, p = f->producer;
 	struct fake_ring new;
 
-	if ((uint32_t)cqe < used)
+	if (resp_size != sizeof(*resp) + sizeof(*out))
+		return EOPNOTSUPP;
+	if (cqe > FAKE_MAX_CQE || p - c > (uint32_t)cqe)
 		return EINVAL;
-	fake_start_index = 0;
+	if (pow2(cqe) == f->ring.n) {
+		*out = (struct rurdma_create_cq_resp){ .depth = f->ring.n };
+		cq->cqe = f->ring.n;
+		return 0;
+	}
 	new = new_ring(pow2(cqe), RURDMA_CQE_SIZE);
-	for (i = 0; i < used; i++)
-		memcpy(new.entries + i * RURDMA_CQE_SIZE,
-		       f->ring.entries +
-			       (size_t)((c + i) % f->ring.n) * RURDMA_CQE_SIZE,
-		       RURDMA_CQE_SIZE);
+	copy_cqes(&new, &f->ring, c, p);
+	if (fake_on_resize_cq)
+		fake_on_resize_cq(cq);
+	if (f->ring.hdr->consumer != c)
+		die("polled during a resize");
+	copy_cqes(&new, &f->ring, p, f->producer);
 	new.hdr->arm = f->ring.hdr->arm;
-	new.hdr->producer = used;
-	f->producer = used;
+	new.hdr->flags = f->ring.hdr->flags;
+	new.hdr->consumer = c;
+	new.hdr->producer = f->producer;
 	memset(f->ring.entries, 0xee, (size_t)f->ring.n * RURDMA_CQE_SIZE);
 	f->ring = new;
 	*out = (struct rurdma_create_cq_resp){
-		.ring_off = new.off,
+		.ring_off = new.off + fake_resize_skew,
 		.ring_len = new.len,
 		.depth = new.n,
 	};
-	cq->cqe = cqe;
+	cq->cqe = new.n;
 	return 0;
 }
 
@@ -592,7 +626,7 @@ int ibv_cmd_modify_srq(struct ibv_srq *srq, struct ibv_srq_attr *attr, int mask,
 	memset(r->entries, 0xee, (size_t)r->n * r->stride);
 	*r = new;
 	*out = (struct rurdma_modify_srq_resp){
-		.ring_off = new.off + fake_srq_resize_skew,
+		.ring_off = new.off + fake_resize_skew,
 		.ring_len = new.len,
 		.depth = new.n,
 		.max_wr = new.n,

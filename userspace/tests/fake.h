@@ -51,6 +51,7 @@ struct fake_wr {
 
 #define FAKE_QPS 64
 #define FAKE_MAX_RECV_WR 1024
+#define FAKE_MAX_CQE 4096
 
 extern struct fake_qp fake_qps[FAKE_QPS];
 extern struct rurdma_db_status *fake_status;
@@ -59,6 +60,7 @@ extern unsigned int fake_post_sends;	/* by the write command */
 extern uint64_t fake_caps;
 extern uint64_t fake_device_caps;
 extern int fake_kick_error;
+extern int fake_query_context_error;
 extern const struct verbs_context_ops *fake_ops;
 extern const struct verbs_device_ops *fake_device_ops;
 /* Overrides for the next QPs. */
@@ -68,8 +70,10 @@ extern uint32_t fake_max_inline;
 extern uint32_t fake_start_index;
 /* What the last extended CQ was asked for. */
 extern uint64_t fake_cq_wc_flags;
-/* Added to the offset of a resized SRQ's ring, so that it cannot be mapped. */
-extern uint64_t fake_srq_resize_skew;
+/* Added to the offset of a resized queue's ring, so that it cannot be mapped. */
+extern uint64_t fake_resize_skew;
+/* Run in the middle of a resize of a CQ, when half of it is copied. */
+extern void (*fake_on_resize_cq)(struct ibv_cq *cq);
 /* Run by a kick, on the caller's thread. */
 extern void (*fake_on_kick)(void);
 

@@ -140,28 +140,72 @@ void test_arm(void)
 	check(!fake_ops->destroy_cq(cq));
 }
 
+static void complete_two(struct ibv_cq *cq)
+{
+	complete(cq, 7001, 1);
+	complete(cq, 7002, 1);
+}
+
 void test_resize(void)
 {
+	static const int sizes[] = { 16, 9, 5, 64, 4096, 6 };
 	struct ibv_cq *cq;
-	struct ibv_wc wc[16];
-	int i, round;
+	struct ibv_wc wc[64];
+	unsigned int i, k, events = 0;
 
-	fake_start_index = -2u;
+	fake_start_index = -9u;
 	cq = new_cq(4);
-	for (round = 0; round < 4; round++) {
-		for (i = 0; i < 4; i++)
-			complete(cq, round * 10 + i, 1);
+	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
+		/* Three are outstanding, and not at the beginning of the ring. */
+		for (k = 0; k < 4; k++)
+			complete(cq, i * 10 + k, 1);
 		check(fake_ops->poll_cq(cq, 1, wc) == 1);
 		check(fake_ops->resize_cq(cq, 2) == EINVAL);
 		check(fake_ops->resize_cq(cq, 0) == EINVAL);
+		check(fake_ops->resize_cq(cq, -1) == EINVAL);
+		check(fake_ops->resize_cq(cq, FAKE_MAX_CQE + 1) == EINVAL);
+		check(!fake_ops->req_notify_cq(cq, 1));
+		/* Not the first time: there is no room in the old ring. */
+		fake_on_resize_cq = i ? complete_two : NULL;
+		check(!fake_ops->resize_cq(cq, sizes[i]));
+		fake_on_resize_cq = NULL;
+		check(cq->cqe >= sizes[i]);
+		/* What was armed is armed still, for what it was. */
+		check(fake_cq_of(cq)->events == events);
 		check(!fake_ops->req_notify_cq(cq, 0));
-		check(!fake_ops->resize_cq(cq, 16 >> (round & 1)));
-		complete(cq, round * 10 + 4, 1);
-		check(fake_cq_of(cq)->events == (unsigned int)round + 1);
-		check(fake_ops->poll_cq(cq, 16, wc) == 4);
-		for (i = 0; i < 4; i++)
-			check(wc[i].wr_id == (uint64_t)(round * 10 + i + 1));
+		complete(cq, 8000, 1);
+		check(fake_cq_of(cq)->events == ++events);
+		check(fake_ops->poll_cq(cq, 3, wc) == 3);
+		for (k = 0; k < 3; k++)
+			check(wc[k].wr_id == i * 10 + k + 1);
+		/* From 16 to 9 it is the same ring, and nothing is copied. */
+		if (i >= 2) {
+			check(fake_ops->poll_cq(cq, 2, wc) == 2);
+			check(wc[0].wr_id == 7001 && wc[1].wr_id == 7002);
+		}
+		check(fake_ops->poll_cq(cq, 64, wc) >= 1);
+		check(fake_ops->poll_cq(cq, 1, wc) == 0);
 	}
+
+	/* What is purged in front is not outstanding. */
+	for (k = 0; k < 5; k++)
+		complete(cq, k, k < 4 ? 77 : 78);
+	rurdma_purge_cq(cq, 77);
+	check(!fake_ops->resize_cq(cq, 1));
+	check(fake_ops->poll_cq(cq, 8, wc) == 1 && wc[0].wr_id == 4);
+
+	/* A module of before. */
+	to_rctx(ctx)->caps &= ~RURDMA_CAP_CQ_RESIZE;
+	check(fake_ops->resize_cq(cq, 16) == EOPNOTSUPP);
+	to_rctx(ctx)->caps |= RURDMA_CAP_CQ_RESIZE;
+
+	/* The new ring cannot be mapped: nobody waits for what goes there. */
+	fake_resize_skew = 1;
+	check(fake_ops->resize_cq(cq, 32) == EINVAL);
+	fake_resize_skew = 0;
+	check(fake_ops->poll_cq(cq, 1, wc) == -EIO);
+	check(fake_ops->req_notify_cq(cq, 0) == EIO);
+	check(fake_ops->resize_cq(cq, 64) == EIO);
 	check(!fake_ops->destroy_cq(cq));
 	fake_start_index = 0;
 }

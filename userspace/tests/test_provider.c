@@ -96,22 +96,9 @@ int post(struct ibv_qp *qp, struct ibv_send_wr *wr,
 static void test_context(void)
 {
 	struct ibv_values_ex values = { .comp_mask = IBV_VALUES_MASK_RAW_CLOCK };
-	struct ibv_parent_domain_init_attr pattr = {};
-	struct ibv_td_init_attr tattr = {};
-	struct ibv_pd *parent;
 
 	check(!fake_ops->query_rt_values(ctx, &values));
 	check(values.comp_mask == IBV_VALUES_MASK_RAW_CLOCK);
-
-	pattr.pd = pd;
-	pattr.td = fake_ops->alloc_td(ctx, &tattr);
-	parent = fake_ops->alloc_parent_domain(ctx, &pattr);
-	check(parent && parent->handle == pd->handle);
-	check(fake_ops->dealloc_pd(pd) == EBUSY);
-	check(fake_ops->dealloc_td(pattr.td) == EBUSY);
-	check(!fake_ops->dealloc_pd(parent));
-	check(!fake_ops->dealloc_td(pattr.td));
-	check(!fake_device_ops->import_context(&device, 0));
 }
 
 static void test_states_and_types(void)
@@ -459,6 +446,8 @@ int main(int argc, char **argv)
 		{ "resize", test_resize },
 		{ "srq", test_srq },
 		{ "srq_resize", test_srq_resize },
+		{ "domains", test_domains },
+		{ "import", test_import },
 		{ "wakeups", test_wakeups },
 		{ "device_caps", test_device_caps },
 		{ "iwarp", test_iwarp },

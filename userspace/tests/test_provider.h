@@ -43,6 +43,8 @@ void test_arm(void);
 void test_resize(void);
 void test_srq(void);
 void test_srq_resize(void);
+void test_domains(void);
+void test_import(void);
 void test_wakeups(void);
 
 #endif

@@ -90,10 +90,10 @@ void test_srq_resize(void)
 	check(fake_ops->modify_srq(srq, &change, IBV_SRQ_MAX_WR) == EOPNOTSUPP);
 	to_rctx(ctx)->caps |= RURDMA_CAP_SRQ_RESIZE;
 	/* The new ring cannot be mapped: nothing is posted into the void. */
-	fake_srq_resize_skew = 1;
+	fake_resize_skew = 1;
 	change.max_wr = 32;
 	check(fake_ops->modify_srq(srq, &change, IBV_SRQ_MAX_WR) == EINVAL);
-	fake_srq_resize_skew = 0;
+	fake_resize_skew = 0;
 	check(post_srq(srq, 0) == EIO);
 	check(fake_ops->modify_srq(srq, &change, IBV_SRQ_MAX_WR) == EIO);
 	check(!fake_ops->destroy_srq(srq));

@@ -37,6 +37,8 @@ enum rurdma_caps {
 	RURDMA_CAP_TIMESTAMP		= 1U << 2,
 	/* MODIFY_SRQ takes struct rurdma_modify_srq_req: SRQs can be resized. */
 	RURDMA_CAP_SRQ_RESIZE		= 1U << 3,
+	/* RESIZE_CQ answers with struct rurdma_create_cq_resp: CQs can be resized. */
+	RURDMA_CAP_CQ_RESIZE		= 1U << 4,
 };
 
 /* Sizes that are part of the contract. */
@@ -146,7 +148,7 @@ enum rurdma_send_opcode {
 	RURDMA_OP_FETCH_ADD		= 9,	/* extension: atomic */
 	RURDMA_OP_LOCAL_INV		= 10,	/* imm_inv: the key */
 	RURDMA_OP_REG_MR		= 11,	/* kernel users only; imm_inv: key, ext: reg */
-	RURDMA_OP_BIND_MW		= 12,	/* extension: bind */
+	RURDMA_OP_BIND_MW		= 12,	/* rkey: the window; extension: bind */
 	RURDMA_OP_ATOMIC_WRITE		= 13,
 	RURDMA_OP_FLUSH			= 14,	/* extension: flush */
 };
@@ -188,6 +190,10 @@ struct rurdma_ext_ud {
 	__u32 reserved[5];
 };
 
+/*
+ * A window is named by the upper 24 bits of its key, old or new; the user chooses
+ * the lower 8 of the new one. Length 0 (type 1 only) binds it to nothing.
+ */
 struct rurdma_ext_bind {
 	__aligned_u64 addr;
 	__aligned_u64 length;
@@ -288,7 +294,14 @@ struct rurdma_uctx_resp {
 	__u32 reserved;
 };
 
-/* Follows struct ib_uverbs_create_cq_resp and resize_cq's. */
+/*
+ * Follows struct ib_uverbs_create_cq_resp and resize_cq's; there ring_len 0 says
+ * that the ring is the one before.
+ *
+ * The user neither polls nor arms the CQ between the beginning of a RESIZE_CQ and
+ * its return. The indices run on in the new ring; completions that were not
+ * polled and the arm word are in it. On failure the CQ is as it was.
+ */
 struct rurdma_create_cq_resp {
 	__aligned_u64 ring_off;
 	__aligned_u64 ring_len;
@@ -357,6 +370,14 @@ struct rurdma_create_ah_resp {
  */
 enum rurdma_device_methods {
 	RURDMA_METHOD_KICK = (1U << 12),	/* UVERBS_ID_DRIVER_NS */
+};
+
+/*
+ * UVERBS_METHOD_QUERY_CONTEXT, with which a process that was handed the file
+ * descriptor learns what GET_CONTEXT said: what is in force, and what it may map.
+ */
+enum rurdma_query_context_attrs {
+	RURDMA_ATTR_QUERY_CONTEXT_RESP_UCTX = (1U << 12), /* struct rurdma_uctx_resp */
 };
 
 #endif /* RURDMA_ABI_H */

@@ -50,6 +50,57 @@ proptest! {
     }
 }
 
+proptest! {
+    /// A window is within its region, and grants nothing that the region's owner could not.
+    #[test]
+    fn windows(base in number(), length in number(), addr in number(), len in number(), region in 0u32..64, window in 0u32..128) {
+        let got = Region { base, length, rights: Rights(region) }.bind(Rights(window), addr, len);
+        let (b, l, a, n) = (u128::from(base), u128::from(length), u128::from(addr), u128::from(len));
+        // Local write, remote write and read, atomics, binding, zero-based.
+        let has = |rights: u32, bit: u32| rights >> bit & 1 != 0;
+        let writes = has(window, 1) || has(window, 3);
+        let want = if window >> 6 != 0 || has(window, 4) || !has(region, 4) || (writes && !has(region, 0)) {
+            Err(Denied::Rights)
+        } else if a + n.max(1) > 1 << 64 {
+            Err(Denied::Wrap)
+        } else if a < b || a + n > b + l {
+            Err(Denied::Bounds)
+        } else {
+            Ok(addr - base)
+        };
+        prop_assert_eq!(got, want);
+    }
+}
+
+/// What each right of a window takes.
+#[test]
+fn rights_of_windows() {
+    let bind = |region, window| {
+        Region {
+            base: 0x1000,
+            length: 0x1000,
+            rights: region,
+        }
+        .bind(window, 0x1800, 0x800)
+    };
+    let (local, bindable) = (Rights::LOCAL_WRITE, Rights::MW_BIND);
+    let (read, write, atomic) = (
+        Rights::REMOTE_READ,
+        Rights::REMOTE_WRITE,
+        Rights::REMOTE_ATOMIC,
+    );
+    assert_eq!(bind(bindable, read), Ok(0x800));
+    assert_eq!(bind(bindable, Rights(0)), Ok(0x800));
+    assert_eq!(bind(bindable, read.with(Rights::ZERO_BASED)), Ok(0x800));
+    assert_eq!(bind(local.with(read), read), Err(Denied::Rights));
+    for w in [write, atomic, read.with(write)] {
+        assert_eq!(bind(bindable.with(w), w), Err(Denied::Rights));
+        assert_eq!(bind(bindable.with(local), w), Ok(0x800));
+    }
+    // A window is no region.
+    assert_eq!(bind(bindable.with(local), bindable), Err(Denied::Rights));
+}
+
 /// The edges, one by one.
 #[test]
 fn bounds_at_the_edges() {

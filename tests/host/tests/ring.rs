@@ -116,6 +116,10 @@ proptest! {
         let space = Producer::new(own).space(&ring);
         let used = own.wrapping_sub(theirs);
         prop_assert_eq!(space, depth.saturating_sub(used));
+        match Producer::new(own).used(&ring) {
+            Ok(n) => prop_assert!(n == used && n <= depth),
+            Err(Corrupt) => prop_assert!(used > depth),
+        }
     }
 
     /// Slots that were rung are found once each, others never; bits of slots that do not exist do

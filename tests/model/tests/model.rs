@@ -5,10 +5,11 @@
 #![allow(missing_docs)]
 
 use loom::sync::atomic::{fence, Ordering};
-use loom::sync::Arc;
+use loom::sync::{Arc, Mutex};
 use loom::thread;
 use rurdma_model_tests::proto::ring::doorbell::{sleep_check, NeedWakeup, Pending};
 use rurdma_model_tests::proto::ring::queue::{Consumer, Producer};
+use rurdma_model_tests::proto::ring::resize::Transfer;
 use rurdma_model_tests::proto::ring::{
     DoorbellMem, RingMem, StatusMem, ARM_ANY, ARM_NONE, ARM_SOLICITED, DB_NEED_WAKEUP, FLAG_FLUSH,
 };
@@ -243,4 +244,59 @@ fn no_entry_escapes_the_flush() {
         let kicks = user.join().unwrap();
         assert!(seen || kicks, "an entry is never flushed");
     });
+}
+
+/// A CQ moves to another ring between an arming and a completion: the process finds the completion in the
+/// new ring, or gets an event.
+fn resize(with_arm: bool) {
+    loom::model(move || {
+        let rings = Arc::new([RingMem::model(2, STRIDE), RingMem::model(4, STRIDE)]);
+        // Which of them it is, and the filling side.
+        let cq = Arc::new(Mutex::new((0, Producer::new(0))));
+        let (r, q) = (rings.clone(), cq.clone());
+        let module = thread::spawn(move || {
+            let mut cq = q.lock().unwrap();
+            let ring = &r[cq.0];
+            ring.copy_out(cq.1.tail(), 0, &entry(1));
+            cq.1.advance(1);
+            cq.1.publish_and_check_arm(ring, false)
+        });
+        let [old, new] = &*rings;
+        old.arm().store(ARM_ANY, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        let mut transfer = Transfer::new(0);
+        let tail = cq.lock().unwrap().1.tail();
+        transfer.copy(old, new, 0, tail);
+        {
+            let mut cq = cq.lock().unwrap();
+            let done = transfer.finish(old, new, &Consumer::new(0), cq.1.tail(), 4);
+            assert!(done.is_ok());
+            if !with_arm {
+                new.arm().store(ARM_NONE, Ordering::Relaxed);
+            }
+            cq.0 = 1;
+        }
+        let blocks = new.producer().load(Ordering::Acquire) == 0;
+        let event = module.join().unwrap();
+        assert!(!blocks || event, "event lost");
+        // An event uses the arming up, no event leaves it.
+        let left = new.arm().load(Ordering::Relaxed);
+        assert!(!with_arm || left == if event { ARM_NONE } else { ARM_ANY });
+        // The completion is there once, wherever it was written.
+        let mut e = [0; 16];
+        assert_eq!(Consumer::new(0).available(new), Ok(1));
+        new.copy_in(0, 0, &mut e);
+        assert_eq!(e, entry(1));
+    });
+}
+
+#[test]
+fn no_event_is_lost_in_a_resize() {
+    resize(true);
+}
+
+#[test]
+#[should_panic(expected = "event lost")]
+fn a_resize_that_forgets_the_arm_word_loses_an_event() {
+    resize(false);
 }

@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #include "rurdma.h"
@@ -410,47 +411,69 @@ err_free:
 }
 
 /*
- * The module allocates a ring, moves the entries between consumer and producer,
- * the arm word and the flags to it, and from then on fills the new ring only.
- * Nobody may poll the old one meanwhile, hence the lock around the command.
+ * The module moves what was not polled, and what is armed, to a new ring, and
+ * from then on fills that only. The indices run on. Nobody may poll or arm
+ * meanwhile, hence the locks around the command.
  */
-int rurdma_resize_cq(struct ibv_cq *ibcq, int cqe)
+static int resize_cq(struct rurdma_cq *cq, uint32_t cqe)
 {
-	struct rurdma_context *ctx = to_rctx(ibcq->context);
+	struct rurdma_context *ctx = to_rctx(cq->vcq.cq.context);
 	struct rurdma_cmd_resize_cq_resp resp = {};
-	struct rurdma_cq *cq = to_rcq(ibcq);
 	struct ibv_resize_cq cmd = {};
 	struct rurdma_ring ring;
+	size_t len;
+	void *place;
 	int ret;
 
-	if (cqe <= 0)
-		return EINVAL;
+	place = rurdma_reserve_ring(cqe, RURDMA_CQE_SIZE, &len);
+	if (!place)
+		return errno;
 
-	rurdma_lock(&cq->lock);
-	rurdma_lock(&cq->arm_lock);
-
+	/* What was purged in front is not outstanding. */
+	next_cqe(cq, rurdma_ring_producer(&cq->ring));
 	rurdma_ring_release(&cq->ring, cq->consumer);
-	ret = ibv_cmd_resize_cq(ibcq, cqe, &cmd, sizeof(cmd), &resp.ibv_resp,
-				sizeof(resp));
-	/* No ring in the answer: the one we have is large enough. */
+	ret = ibv_cmd_resize_cq(&cq->vcq.cq, cqe, &cmd, sizeof(cmd),
+				&resp.ibv_resp, sizeof(resp));
+	/* No ring in the answer: it is the one that we have. */
 	if (ret || !resp.ring_len)
-		goto out;
+		goto unreserve;
 
-	ret = rurdma_map_ring(ctx, &ring, resp.ring_off, resp.ring_len,
-			      resp.depth, RURDMA_CQE_SIZE);
+	ret = resp.ring_len == len ?
+		rurdma_map_ring_at(ctx, &ring, place, resp.ring_off, len,
+				   resp.depth, RURDMA_CQE_SIZE) : EPROTO;
 	if (ret) {
 		/* The module has left the old ring, and there is no way back. */
 		cq->broken = true;
-		goto out;
+		goto unreserve;
 	}
 
 	rurdma_unmap_ring(&cq->ring);
 	cq->ring = ring;
 	cq->consumer = rurdma_ring_consumer(&cq->ring);
-	cq->broken = false;
-out:
+	return 0;
+
+unreserve:
+	munmap(place, len);
+	return ret;
+}
+
+int rurdma_resize_cq(struct ibv_cq *ibcq, int cqe)
+{
+	struct rurdma_context *ctx = to_rctx(ibcq->context);
+	struct rurdma_cq *cq = to_rcq(ibcq);
+	int ret;
+
+	if (!(ctx->caps & RURDMA_CAP_CQ_RESIZE))
+		return EOPNOTSUPP;
+	if (cqe <= 0 || (uint32_t)cqe > ctx->max_cqe)
+		return EINVAL;
+
+	rurdma_lock(&cq->lock);
+	rurdma_lock(&cq->arm_lock);
+	ret = cq->broken ? EIO : resize_cq(cq, cqe);
 	rurdma_unlock(&cq->arm_lock);
 	rurdma_unlock(&cq->lock);
+
 	return ret;
 }
 

@@ -10,6 +10,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <rdma/rdma_user_ioctl.h>
 
@@ -17,12 +18,31 @@
 
 #define RURDMA_CAPS_KNOWN                                                      \
 	(RURDMA_CAP_KICK_METHOD | RURDMA_CAP_ATOMIC_IMM |                      \
-	 RURDMA_CAP_TIMESTAMP | RURDMA_CAP_SRQ_RESIZE)
+	 RURDMA_CAP_TIMESTAMP | RURDMA_CAP_SRQ_RESIZE |                        \
+	 RURDMA_CAP_CQ_RESIZE)
 
 static const struct verbs_match_ent match_table[] = {
 	VERBS_DRIVER_ID(RURDMA_DRIVER_ID),
 	{},
 };
+
+/*
+ * Addresses for a ring of this many entries, of the length that the module will
+ * give it. A resize gets them before the module leaves the old ring: what could
+ * fail does so while there is a way back.
+ */
+void *rurdma_reserve_ring(uint32_t entries, uint32_t stride, size_t *len)
+{
+	size_t page = sysconf(_SC_PAGESIZE);
+	void *place;
+
+	*len = RURDMA_RING_ENTRIES +
+	       (size_t)roundup_pow_of_two(entries) * stride;
+	*len = (*len + page - 1) & ~(page - 1);
+	place = mmap(NULL, *len, PROT_NONE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	return place == MAP_FAILED ? NULL : place;
+}
 
 /* `place` is NULL, or addresses of this length that are ours to map over. */
 int rurdma_map_ring_at(struct rurdma_context *ctx, struct rurdma_ring *ring,
@@ -251,6 +271,7 @@ static int rurdma_set_up_context(struct rurdma_context *ctx,
 	ctx->device_caps = attr.device_cap_flags_ex |
 			   attr.orig_attr.device_cap_flags;
 	ctx->max_sge_rd = attr.orig_attr.max_sge_rd;
+	ctx->max_cqe = attr.orig_attr.max_cqe;
 	return 0;
 }
 

@@ -35,6 +35,7 @@ struct rurdma_context {
 	uint32_t max_recv_wr;
 	uint64_t device_caps;		/* device_cap_flags_ex */
 	uint32_t max_sge_rd;
+	uint32_t max_cqe;
 	bool iwarp;
 	bool single_threaded;
 	struct ib_uverbs_ioctl_hdr kick; /* ends in an empty array */
@@ -207,6 +208,7 @@ int rurdma_map_ring(struct rurdma_context *ctx, struct rurdma_ring *ring,
 int rurdma_map_ring_at(struct rurdma_context *ctx, struct rurdma_ring *ring,
 		       void *place, uint64_t off, uint64_t len,
 		       uint32_t entries, uint32_t stride);
+void *rurdma_reserve_ring(uint32_t entries, uint32_t stride, size_t *len);
 void rurdma_unmap_ring(struct rurdma_ring *ring);
 int rurdma_kick(struct rurdma_context *ctx, struct ibv_qp *qp);
 

@@ -30,11 +30,4 @@ DECLARE_DRV_CMD(rurdma_cmd_modify_srq, IB_USER_VERBS_CMD_MODIFY_SRQ,
 DECLARE_DRV_CMD(rurdma_cmd_create_ah, IB_USER_VERBS_CMD_CREATE_AH,
 		empty, rurdma_create_ah_resp);
 
-/*
- * QUERY_CONTEXT, with which a process that was handed the file descriptor
- * learns what ALLOC_CONTEXT said: one attribute of the driver's namespace that
- * returns a struct rurdma_uctx_resp.
- */
-#define RURDMA_ATTR_QUERY_CONTEXT_RESP_UCTX	(1U << 12)
-
 #endif /* RURDMA_USER_ABI_H */

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "rurdma.h"
 
@@ -137,16 +136,6 @@ struct ibv_srq *rurdma_create_srq_ex(struct ibv_context *ctx,
 	return srq;
 }
 
-/* Bytes of the mapping of a ring for this many entries, as the module makes it. */
-static size_t ring_bytes(uint32_t entries, uint32_t stride)
-{
-	size_t page = sysconf(_SC_PAGESIZE);
-	size_t len = RURDMA_RING_ENTRIES +
-		     (size_t)roundup_pow_of_two(entries) * stride;
-
-	return (len + page - 1) & ~(page - 1);
-}
-
 /*
  * The module moves the queue to a new ring, with the requests that are
  * outstanding and with both indices, and takes from that from then on. Nobody
@@ -167,10 +156,8 @@ static int resize_srq(struct rurdma_srq *srq, struct ibv_srq_attr *attr,
 	void *place;
 	int ret;
 
-	len = ring_bytes(attr->max_wr, rq->ring.stride);
-	place = mmap(NULL, len, PROT_NONE,
-		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (place == MAP_FAILED)
+	place = rurdma_reserve_ring(attr->max_wr, rq->ring.stride, &len);
+	if (!place)
 		return errno;
 
 	cmd.resp = (uintptr_t)&resp;

@@ -25,6 +25,8 @@ use kernel::alloc::flags::GFP_KERNEL;
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, Arc, Mutex};
 
+mod resize;
+
 /// `IB_WC_SUCCESS` and the other completion statuses that we give (`enum ib_wc_status`).
 pub(crate) mod status {
     /// Success.
@@ -53,6 +55,8 @@ pub(crate) mod opcode {
     pub(crate) const COMP_SWAP: u8 = 3;
     /// A fetch and add.
     pub(crate) const FETCH_ADD: u8 = 4;
+    /// The binding of a memory window.
+    pub(crate) const BIND_MW: u8 = 5;
     /// A local invalidation.
     pub(crate) const LOCAL_INV: u8 = 6;
     /// A flush.

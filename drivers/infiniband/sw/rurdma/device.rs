@@ -17,6 +17,7 @@ use crate::kapi::table::ObjTable;
 use crate::kapi::task::WorkQueue;
 use crate::mcast::Groups;
 use crate::mr::Mr;
+use crate::mw::Mw;
 use crate::proto::wqe::abi;
 use crate::proto::wqe::send::{OPS_ATOMIC, OP_ATOMIC_WRITE, OP_FLUSH};
 use crate::qp::Qp;
@@ -28,7 +29,7 @@ use kernel::prelude::*;
 use kernel::str::CStr;
 use kernel::sync::atomic::ordering::Relaxed;
 use kernel::sync::atomic::Atomic;
-use kernel::sync::Arc;
+use kernel::sync::{new_mutex, Arc, Mutex};
 
 /// QPs of a device.
 pub(crate) const MAX_QP: u32 = 32768;
@@ -40,6 +41,8 @@ pub(crate) const MAX_CQ: u32 = 65536;
 pub(crate) const MAX_CQE: u32 = 1 << 22;
 /// MRs of a device.
 pub(crate) const MAX_MR: u32 = 1 << 20;
+/// Memory windows of a device.
+pub(crate) const MAX_MW: u32 = 1 << 20;
 /// PDs of a device.
 pub(crate) const MAX_PD: u32 = 1 << 16;
 /// SRQs of a device.
@@ -84,6 +87,8 @@ pub(crate) struct Limits {
     pub(crate) cq: Quota,
     /// Memory regions.
     pub(crate) mr: Quota,
+    /// Memory windows.
+    pub(crate) mw: Quota,
     /// Protection domains.
     pub(crate) pd: Quota,
     /// Shared receive queues.
@@ -114,6 +119,12 @@ pub(crate) struct Device {
     /// MRs by the upper 24 bits of the key.
     #[pin]
     pub(crate) mrs: ObjTable<Mr>,
+    /// Memory windows, the same way: the two have no number in common.
+    #[pin]
+    pub(crate) mws: ObjTable<Mw>,
+    /// Held from the choice of a number for `mrs` or `mws` to its entry.
+    #[pin]
+    pub(crate) keys: Mutex<()>,
     /// Address handles by number.
     #[pin]
     pub(crate) ahs: ObjTable<Ah>,
@@ -155,6 +166,8 @@ impl Device {
                 stand_in,
                 qps <- ObjTable::new(),
                 mrs <- ObjTable::new(),
+                mws <- ObjTable::new(),
+                keys <- new_mutex!((), "Device::keys"),
                 ahs <- ObjTable::new(),
                 groups <- groups,
                 kernel_memory,
@@ -163,6 +176,7 @@ impl Device {
                     qp: Quota::new(MAX_QP),
                     cq: Quota::new(MAX_CQ),
                     mr: Quota::new(MAX_MR),
+                    mw: Quota::new(MAX_MW),
                     pd: Quota::new(MAX_PD),
                     srq: Quota::new(MAX_SRQ),
                     ah: Quota::new(transport.max_ah()),
@@ -213,6 +227,7 @@ impl Device {
             max_cq: MAX_CQ,
             max_cqe: MAX_CQE,
             max_mr: MAX_MR,
+            max_mw: MAX_MW,
             max_pd: MAX_PD,
             max_rd_atom: self.transport.max_rd_atom(),
             max_ah: self.transport.max_ah(),

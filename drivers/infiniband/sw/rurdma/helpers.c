@@ -101,6 +101,11 @@ bool rurdma_is_killed(void)
 	return fatal_signal_pending(current);
 }
 
+void rurdma_cond_resched(void)
+{
+	cond_resched();
+}
+
 struct mm_struct *rurdma_account_pages(unsigned long pages)
 {
 	struct mm_struct *mm = current->mm;
@@ -191,6 +196,11 @@ struct ib_umem *rurdma_umem_get(struct ib_device *dev, unsigned long addr,
 				size_t len, int access)
 {
 	return ib_umem_get_va(dev, addr, len, access);
+}
+
+bool rurdma_umem_is_ours(struct ib_umem *umem)
+{
+	return umem->owning_mm == current->mm;
 }
 
 size_t rurdma_umem_num_pages(struct ib_umem *umem)
@@ -285,8 +295,22 @@ DECLARE_UVERBS_NAMED_METHOD(RURDMA_METHOD_KICK);
 ADD_UVERBS_METHODS(rurdma_device_methods, UVERBS_OBJECT_DEVICE,
 		   &UVERBS_METHOD(RURDMA_METHOD_KICK));
 
+ADD_UVERBS_ATTRIBUTES_SIMPLE(rurdma_query_context, UVERBS_OBJECT_DEVICE,
+			     UVERBS_METHOD_QUERY_CONTEXT,
+			     UVERBS_ATTR_PTR_OUT(RURDMA_ATTR_QUERY_CONTEXT_RESP_UCTX,
+						 UVERBS_ATTR_STRUCT(struct rurdma_uctx_resp, max_inline),
+						 UA_MANDATORY));
+
+int rurdma_answer_query_context(struct uverbs_attr_bundle *attrs,
+				const struct rurdma_uctx_resp *resp)
+{
+	return uverbs_copy_to_struct_or_zero(attrs, RURDMA_ATTR_QUERY_CONTEXT_RESP_UCTX, resp,
+					     sizeof(*resp));
+}
+
 static const struct uapi_definition rurdma_uapi_defs[] = {
 	UAPI_DEF_CHAIN_OBJ_TREE(UVERBS_OBJECT_DEVICE, &rurdma_device_methods),
+	UAPI_DEF_CHAIN_OBJ_TREE(UVERBS_OBJECT_DEVICE, &rurdma_query_context),
 	{},
 };
 

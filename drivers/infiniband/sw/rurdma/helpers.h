@@ -10,6 +10,7 @@
 #include <net/sock.h>
 #include <rdma/ib_umem.h>
 #include <rdma/ib_verbs.h>
+#include <rdma/rurdma-abi.h>
 #include <rdma/uverbs_ioctl.h>
 
 unsigned long rurdma_spin_lock_irqsave(spinlock_t *lock);
@@ -38,6 +39,7 @@ void rurdma_flush_workqueue(struct workqueue_struct *wq);
 /* Locked-memory account of the calling process; NULL: over its limit. */
 bool rurdma_in_process_context(void);
 bool rurdma_is_killed(void);
+void rurdma_cond_resched(void);
 struct module *rurdma_this_module(void);
 struct mm_struct *rurdma_account_pages(unsigned long pages);
 void rurdma_unaccount_pages(struct mm_struct *mm, unsigned long pages);
@@ -56,6 +58,7 @@ enum ib_mtu rurdma_mtu_to_enum(int mtu);
 
 struct ib_umem *rurdma_umem_get(struct ib_device *dev, unsigned long addr,
 				size_t len, int access);
+bool rurdma_umem_is_ours(struct ib_umem *umem);
 size_t rurdma_umem_num_pages(struct ib_umem *umem);
 int rurdma_umem_pages(struct ib_umem *umem, unsigned long *pages, size_t max,
 		      size_t *persistent);
@@ -66,6 +69,8 @@ int rurdma_sg_to_pages(struct ib_mr *mr, struct scatterlist *sg, int nents,
 
 const struct uapi_definition *rurdma_uapi_definition(void);
 void rurdma_set_kick(int (*kick)(struct ib_ucontext *context));
+int rurdma_answer_query_context(struct uverbs_attr_bundle *attrs,
+				const struct rurdma_uctx_resp *resp);
 
 /* What `rdma statistic` shows; the names are in helpers.c. */
 enum rurdma_counter {

@@ -19,6 +19,7 @@ mod kapi;
 mod link;
 mod mcast;
 mod mr;
+mod mw;
 mod pd;
 mod proto;
 mod qp;

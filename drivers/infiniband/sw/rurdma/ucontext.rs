@@ -5,7 +5,9 @@
 #![forbid(unsafe_code)]
 
 use crate::device::{Device, MAX_QP, MAX_QP_WR};
-use crate::kapi::abi::{UctxReq, UctxResp, CAP_KICK_METHOD, CAP_SRQ_RESIZE, CAP_TIMESTAMP};
+use crate::kapi::abi::{
+    UctxReq, UctxResp, CAP_CQ_RESIZE, CAP_KICK_METHOD, CAP_SRQ_RESIZE, CAP_TIMESTAMP,
+};
 use crate::kapi::rdma::mmap::Mapping;
 use crate::kapi::rdma::ring::{Doorbells, Status};
 use crate::kapi::rdma::ucontext::Context;
@@ -21,7 +23,7 @@ use kernel::sync::atomic::Atomic;
 use kernel::sync::{new_mutex, Arc, Mutex};
 
 /// What this module can do for a provider.
-const CAPS: u64 = CAP_KICK_METHOD | CAP_TIMESTAMP | CAP_SRQ_RESIZE;
+const CAPS: u64 = CAP_KICK_METHOD | CAP_TIMESTAMP | CAP_SRQ_RESIZE | CAP_CQ_RESIZE;
 
 /// QPs whose work one kick does itself.
 const KICK_QPS: u32 = 16;
@@ -29,6 +31,8 @@ const KICK_QPS: u32 = 16;
 /// A process's context.
 #[pin_data]
 pub(crate) struct Ucontext {
+    /// `enum rurdma_caps`, in force.
+    caps: u64,
     status: Status,
     doorbells: Doorbells,
     dead: Atomic<bool>,
@@ -104,25 +108,18 @@ impl Ucontext {
         status.set_need_wakeup();
         let status_map = context.map(status.area().clone(), false)?;
         let doorbell_map = context.map(doorbells.area().clone(), true)?;
-        udata.respond(&UctxResp {
+        udata.respond(&answer(
             caps,
-            status_off: status_map.offset(),
-            db_off: doorbell_map.offset(),
-            status_len: status.area().len() as u32,
-            db_len: doorbells.area().len() as u32,
-            db_slots: MAX_QP,
-            max_send_wr: MAX_QP_WR,
-            max_recv_wr: MAX_QP_WR,
-            max_sge: MAX_SGE as u32,
-            max_inline: MAX_INLINE as u32,
-            reserved: 0,
-        })?;
+            (&status, &status_map),
+            (&doorbells, &doorbell_map),
+        ))?;
         let slots = Slots {
             places: KVVec::new(),
             first_free: 0,
         };
         Arc::pin_init(
             try_pin_init!(Self {
+                caps,
                 status,
                 doorbells,
                 dead: Atomic::new(false),
@@ -131,6 +128,17 @@ impl Ucontext {
             }),
             GFP_KERNEL,
         )
+    }
+
+    /// What was answered when the context was opened, for another process that has it, too.
+    pub(crate) fn query(&self) -> Result<UctxResp> {
+        let mappings = self.mappings.lock();
+        let (status, doorbells) = mappings.as_ref().ok_or(EIO)?;
+        Ok(answer(
+            self.caps,
+            (&self.status, status),
+            (&self.doorbells, doorbells),
+        ))
     }
 
     /// The context is closed; all of its objects are gone.
@@ -142,6 +150,11 @@ impl Ucontext {
     pub(crate) fn disassociate(&self) {
         self.dead.store(true, Release);
         self.status.set_dead();
+    }
+
+    /// Whether a capability is in force.
+    pub(crate) fn may_use(&self, cap: u64) -> bool {
+        self.caps & cap != 0
     }
 
     /// Reserves a doorbell slot for a QP.
@@ -192,5 +205,26 @@ impl Ucontext {
             }
         });
         Ok(())
+    }
+}
+
+/// What a process is told that opens the device.
+fn answer(
+    caps: u64,
+    (status, status_map): (&Status, &Mapping),
+    (doorbells, doorbell_map): (&Doorbells, &Mapping),
+) -> UctxResp {
+    UctxResp {
+        caps,
+        status_off: status_map.offset(),
+        db_off: doorbell_map.offset(),
+        status_len: status.area().len() as u32,
+        db_len: doorbells.area().len() as u32,
+        db_slots: MAX_QP,
+        max_send_wr: MAX_QP_WR,
+        max_recv_wr: MAX_QP_WR,
+        max_sge: MAX_SGE as u32,
+        max_inline: MAX_INLINE as u32,
+        reserved: 0,
     }
 }

@@ -12,7 +12,8 @@ use crate::kapi::rdma::attr::{DeviceAttr, PortAttr, PortImmutable};
 use crate::kapi::rdma::av::Av;
 use crate::kapi::rdma::cq::{CqHandle, CqInit, NotifyFlags, WcWriter};
 use crate::kapi::rdma::memory::Registration;
-use crate::kapi::rdma::mr::MrInit;
+use crate::kapi::rdma::mr::{MrInit, Rereg};
+use crate::kapi::rdma::mw::MwType;
 use crate::kapi::rdma::ops::Driver;
 use crate::kapi::rdma::qp::{QpHandle, QpInit, RecvWrs, SendWrs};
 use crate::kapi::rdma::qp_attr::{QpAttr, QpQuery};
@@ -21,6 +22,7 @@ use crate::kapi::rdma::stats::COUNTERS;
 use crate::kapi::rdma::ucontext::Context;
 use crate::kapi::rdma::udata::Udata;
 use crate::mr::Mr;
+use crate::mw::Mw;
 use crate::pd::Pd;
 use crate::qp::Qp;
 use crate::srq::Srq;
@@ -40,6 +42,7 @@ impl Driver for Rurdma {
     type Qp = Qp;
     type Srq = Srq;
     type Mr = Mr;
+    type Mw = Mw;
     type Ah = Ah;
     type IwCm = IwarpCm;
 
@@ -87,6 +90,10 @@ impl Driver for Rurdma {
         context.disassociate();
     }
 
+    fn query_ucontext(context: &Ucontext) -> Result<abi::UctxResp> {
+        context.query()
+    }
+
     fn kick(context: &Ucontext) -> Result {
         context.kick()
     }
@@ -118,6 +125,10 @@ impl Driver for Rurdma {
         udata: &Udata<'_>,
     ) -> Result<(Arc<Cq>, u32)> {
         Cq::create(dev, init, handle, udata)
+    }
+
+    fn resize_cq(cq: &Cq, cqe: u32, udata: &Udata<'_>) -> Result<u32> {
+        cq.resize(cqe, udata)
     }
 
     fn destroy_cq(cq: &Cq) {
@@ -227,15 +238,27 @@ impl Driver for Rurdma {
         mr.key()
     }
 
-    fn rereg_mr(mr: &Mr, pd: Option<&Arc<Pd>>, access: Option<u32>) -> Result {
-        mr.rereg(pd, access)
+    fn rereg_mr(mr: &Mr, change: &Rereg<'_, Self>) -> Result {
+        mr.rereg(change)
     }
 
     fn map_mr_sg(mr: &Mr, registration: Registration<'_>) -> Result<c_int> {
         mr.map_sg(registration)
     }
 
-    fn dereg_mr(mr: &Mr) {
-        mr.destroy();
+    fn dereg_mr(mr: &Mr) -> Result {
+        mr.destroy()
+    }
+
+    fn alloc_mw(pd: &Arc<Pd>, kind: MwType) -> Result<Arc<Mw>> {
+        Mw::create(pd, kind)
+    }
+
+    fn mw_key(mw: &Mw) -> u32 {
+        mw.key()
+    }
+
+    fn dealloc_mw(mw: &Mw) {
+        mw.destroy();
     }
 }

@@ -24,6 +24,8 @@ pub(crate) const CAP_TIMESTAMP: u64 = bindings::rurdma_caps_RURDMA_CAP_TIMESTAMP
 
 /// `RURDMA_CAP_SRQ_RESIZE`.
 pub(crate) const CAP_SRQ_RESIZE: u64 = bindings::rurdma_caps_RURDMA_CAP_SRQ_RESIZE as u64;
+/// `RURDMA_CAP_CQ_RESIZE`.
+pub(crate) const CAP_CQ_RESIZE: u64 = bindings::rurdma_caps_RURDMA_CAP_CQ_RESIZE as u64;
 
 /// `proto` has the numbers of `enum rurdma_vendor_err` a second time.
 const _: () = {

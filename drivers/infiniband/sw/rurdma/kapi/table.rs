@@ -143,14 +143,8 @@ impl<T: Send + Sync + 'static> ObjTable<T> {
         let node = unsafe { bindings::rurdma_xa_erase(self.xa.get(), index as usize) };
         let node = node.cast::<Node<T>>();
         if !node.is_null() {
-            // SAFETY: The node left the xarray, so nobody finds it any more; `free_node` runs once
-            // those who found it before are through. The module calls `barrier()` before it goes.
-            unsafe {
-                bindings::call_rcu(
-                    Opaque::cast_into(&raw const (*node).rcu),
-                    Some(free_node::<T>),
-                )
-            };
+            // SAFETY: The node left the xarray, so nobody finds it any more.
+            unsafe { free_later(node) };
         }
     }
 }
@@ -200,6 +194,41 @@ impl<T: Send + Sync + 'static> Drop for Reserved<T> {
     fn drop(&mut self) {
         self.table.remove(self.index);
     }
+}
+
+/// Frees a node once those who found it before are through.
+///
+/// # Safety
+///
+/// `node` is from `KBox::into_raw`, given up, and cannot be found any more.
+unsafe fn free_later<T>(node: *mut Node<T>) {
+    // SAFETY: By the caller's promise. The module calls `barrier()` before it goes.
+    unsafe {
+        bindings::call_rcu(
+            Opaque::cast_into(&raw const (*node).rcu),
+            Some(free_node::<T>),
+        )
+    };
+}
+
+/// Gives a reference back after an RCU grace period, as the table does. Whoever found the object before,
+/// in softirq or with interrupts off, where it must not be freed, has given his back by then. Process
+/// context.
+pub(crate) fn give_back_later<T: Send + Sync + 'static>(object: Arc<T>) {
+    let node = KBox::new(
+        Node {
+            rcu: Opaque::zeroed(),
+            object: object.clone(),
+        },
+        GFP_KERNEL,
+    );
+    match node {
+        // SAFETY: Nobody else knows of the node.
+        Ok(node) => unsafe { free_later(KBox::into_raw(node)) },
+        // SAFETY: May be called from process context.
+        Err(_) => unsafe { bindings::synchronize_rcu() },
+    }
+    drop(object);
 }
 
 /// Frees a node after its grace period.

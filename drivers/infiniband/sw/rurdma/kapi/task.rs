@@ -67,6 +67,12 @@ pub(crate) fn is_killed() -> bool {
     unsafe { bindings::rurdma_is_killed() }
 }
 
+/// Lets others have the CPU who want it. Process context, without a spinlock.
+pub(crate) fn cond_resched() {
+    // SAFETY: By the above.
+    unsafe { bindings::rurdma_cond_resched() }
+}
+
 /// Whether locks may be taken here that softirq must not take.
 pub(crate) fn in_process_context() -> bool {
     // SAFETY: Pure function of the present CPU.

@@ -2,12 +2,13 @@
 
 //! A checked piece of a memory region, the copies from and to it, and the atomics on it.
 
-use super::{key_index, LOCAL_DMA_LKEY};
+use super::{key_index, Mr, LOCAL_DMA_LKEY};
 use crate::device::Device;
 use crate::kapi::net::skb::SkbChunk;
 use crate::kapi::rdma::memory::Access;
-use crate::proto::access::{self as proto, Denied, Region, Rights};
+use crate::proto::access::{self as proto, Denied};
 use crate::proto::atomic::AtomicOp;
+use crate::qp::Qp;
 use core::mem::size_of;
 use kernel::prelude::*;
 
@@ -22,60 +23,68 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// Finds and checks `length` bytes at `addr` of the MR with `key`: it must be in force, of PD
-    /// `pd`, and grant `need`. Any context.
-    pub(crate) fn find(
-        dev: &Device,
+    /// Finds and checks `length` bytes at `addr` of the MR or window with `key`, for the peer of `qp`: it
+    /// must be in force, of the QP's PD, open to the QP, and grant `need`. Any context.
+    pub(crate) fn remote(
+        qp: &Qp,
+        key: u32,
+        addr: u64,
+        length: u64,
+        need: proto::Access,
+    ) -> Result<Self, Denied> {
+        let index = key_index(key);
+        if let Some(mr) = qp.dev.mrs.get(index) {
+            return Self::of(&mr, key, qp.pd.id, addr, length, need);
+        }
+        let mw = qp.dev.mws.get(index).ok_or(Denied::Key)?;
+        let (access, offset) = mw.access(qp, key, addr, length, need)?;
+        Ok(Self {
+            access,
+            offset,
+            length,
+        })
+    }
+
+    /// The same for all of the MR or window.
+    pub(crate) fn whole(qp: &Qp, key: u32, need: proto::Access) -> Result<Self, Denied> {
+        let index = key_index(key);
+        let range = match qp.dev.mrs.get(index) {
+            Some(mr) => Some(mr.range()),
+            None => qp.dev.mws.get(index).and_then(|mw| mw.range()),
+        };
+        // Whether the key is the right one is looked at below.
+        let (addr, length) = range.ok_or(Denied::Key)?;
+        Self::remote(qp, key, addr, length, need)
+    }
+
+    /// Checks `length` bytes at `addr` of an MR: `key` must be its key, and in force, of PD `pd`, and
+    /// grant `need`.
+    fn of(
+        mr: &Mr,
         key: u32,
         pd: u64,
         addr: u64,
         length: u64,
         need: proto::Access,
     ) -> Result<Self, Denied> {
-        let (access, region) = Self::enter(dev, key, pd)?;
-        // All of the kernel's memory begins at 0: there the offset is the address.
-        Ok(Self {
-            access,
-            offset: region.check(need, addr, length)?,
-            length,
-        })
-    }
-
-    /// As [`Span::find`], all of the MR.
-    pub(crate) fn whole(
-        dev: &Device,
-        key: u32,
-        pd: u64,
-        need: proto::Access,
-    ) -> Result<Self, Denied> {
-        let (access, region) = Self::enter(dev, key, pd)?;
-        Ok(Self {
-            access,
-            offset: region.check(need, region.base, region.length)?,
-            length: region.length,
-        })
-    }
-
-    /// Finds the MR with `key`, if it is in force and of PD `pd`, and what it is.
-    fn enter(dev: &Device, key: u32, pd: u64) -> Result<(Access, Region), Denied> {
-        let mr = dev.mrs.get(key_index(key)).ok_or(Denied::Key)?;
-        let access = mr.memory.enter().ok_or(Denied::Key)?;
-        let desc = *mr.desc.lock();
+        let desc = mr.desc.lock();
         if !desc.valid || desc.key != key {
             return Err(Denied::Key);
         }
         if desc.pd != pd {
             return Err(Denied::Domain);
         }
-        let region = Region {
-            base: desc.iova,
-            length: desc.length,
-            rights: Rights(desc.access),
-        };
-        Ok((access, region))
+        // All of the kernel's memory begins at 0: there the offset is the address.
+        let offset = desc.region().check(need, addr, length)?;
+        // With the lock held: see `Desc`.
+        Ok(Self {
+            access: desc.memory.enter().ok_or(Denied::Key)?,
+            offset,
+            length,
+        })
     }
 
-    /// As [`Span::find`] for an SGE of our own: `kernel` users may use the key of all memory.
+    /// The same for an SGE of our own, which names an MR: `kernel` users may use the key of all memory.
     pub(crate) fn local(
         dev: &Device,
         kernel: bool,
@@ -92,7 +101,8 @@ impl Span {
                 length,
             });
         }
-        Self::find(dev, key, pd, addr, length, need)
+        let mr = dev.mrs.get(key_index(key)).ok_or(Denied::Key)?;
+        Self::of(&mr, key, pd, addr, length, need)
     }
 
     /// The place `offset` bytes into the range, if `len` bytes fit behind it.

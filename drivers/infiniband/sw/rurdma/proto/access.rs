@@ -145,6 +145,39 @@ pub struct Region {
 }
 
 impl Region {
+    /// Where `len` bytes at `addr` begin in the region, if they are all in it.
+    fn offset(&self, addr: u64, len: u64) -> Result<u64, Denied> {
+        // The last byte may be the last one there is; the one behind it may not wrap further.
+        if addr.checked_add(len.saturating_sub(1)).is_none() {
+            return Err(Denied::Wrap);
+        }
+        let offset = addr.checked_sub(self.base).ok_or(Denied::Bounds)?;
+        match self.length.checked_sub(offset) {
+            Some(room) if len <= room => Ok(offset),
+            _ => Err(Denied::Bounds),
+        }
+    }
+
+    /// Checks that a window to `len` bytes at `addr`, which grants `rights` to peers, may be bound to
+    /// the region (IBTA volume 1, C10-72 to C10-75). Returns where it begins in the region.
+    pub fn bind(&self, rights: Rights, addr: u64, len: u64) -> Result<u64, Denied> {
+        // The right to local write says nothing here, but is asked for all the same.
+        let known = Access::RemoteRead
+            .needs()
+            .with(Access::RemoteWrite.needs())
+            .with(Access::RemoteAtomic.needs())
+            .with(Rights::LOCAL_WRITE)
+            .with(Rights::ZERO_BASED);
+        let writes = Rights::REMOTE_WRITE.with(Rights::REMOTE_ATOMIC).0 & rights.0 != 0;
+        if !known.contains(rights)
+            || !self.rights.contains(Rights::MW_BIND)
+            || (writes && !self.rights.contains(Rights::LOCAL_WRITE))
+        {
+            return Err(Denied::Rights);
+        }
+        self.offset(addr, len)
+    }
+
     /// Checks an access to `len` bytes at `addr`. Returns the offset in the region.
     ///
     /// An empty access touches nothing and is not checked at all (RFC 5041 section 7.1, RFC 5040
@@ -159,15 +192,7 @@ impl Region {
         if access == Access::RemoteAtomic && addr % 8 != 0 {
             return Err(Denied::Unaligned);
         }
-        // The last byte may be the last one there is; the one behind it may not wrap further.
-        if addr.checked_add(len - 1).is_none() {
-            return Err(Denied::Wrap);
-        }
-        let offset = addr.checked_sub(self.base).ok_or(Denied::Bounds)?;
-        match self.length.checked_sub(offset) {
-            Some(room) if len <= room => Ok(offset),
-            _ => Err(Denied::Bounds),
-        }
+        self.offset(addr, len)
     }
 }
 

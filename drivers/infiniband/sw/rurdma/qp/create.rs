@@ -2,7 +2,7 @@
 
 //! Creation and destruction of queue pairs.
 
-use super::{number, Attrs, Qp, Sent, UserSide};
+use super::{new_life, number, Attrs, Qp, Sent, UserSide};
 use crate::device::{Device, MAX_QP_WR};
 use crate::kapi::abi::CreateQpResp;
 use crate::kapi::errno::not_supported;
@@ -172,6 +172,7 @@ impl Qp {
                 },
                 cap,
                 state: Atomic::new(dev.transport.initial_state() as u32),
+                life: Atomic::new(new_life()),
                 access: Atomic::new(0),
                 sq,
                 post <- new_spinlock_irq!(Producer::new(0), "Qp::post"),

@@ -34,6 +34,13 @@ mod sent;
 pub(crate) use flush::Cause;
 pub(crate) use sent::{Record, Sent};
 
+static NEXT_LIFE: Atomic<i64> = Atomic::new(1);
+
+/// A number for [`Qp::life`] that was never used.
+fn new_life() -> i64 {
+    NEXT_LIFE.fetch_add(1, Relaxed)
+}
+
 /// A queue pair.
 #[pin_data]
 pub(crate) struct Qp {
@@ -61,6 +68,8 @@ pub(crate) struct Qp {
     pub(crate) cap: QpCap,
     /// `enum ib_qp_state`.
     state: Atomic<u32>,
+    /// Another number after each RESET, and never that of another QP: windows are open to a life.
+    life: Atomic<i64>,
     /// Access rights of peers, `enum ib_access_flags`.
     access: Atomic<u32>,
     /// The send queue's ring, which its engine empties.
@@ -134,6 +143,12 @@ impl Qp {
     /// Sets the state, whatever it was.
     fn set_state(&self, state: QpState) {
         self.state.xchg(state as u32, Full);
+    }
+
+    /// Which life of which QP it is. Any context.
+    #[inline]
+    pub(crate) fn life(&self) -> i64 {
+        self.life.load(Relaxed)
     }
 
     /// Access rights of peers. Any context.

@@ -2,7 +2,7 @@
 
 //! States of a queue pair (`ibv_modify_qp(3)`; RFC 5040 section 6 and the RNIC verbs for iWARP).
 
-use super::{Attrs, Qp};
+use super::{new_life, Attrs, Qp};
 use crate::kapi::rdma::qp::QpState;
 use crate::kapi::rdma::qp_attr::{PathQuery, QpAttr, QpQuery};
 use crate::proto::ring::queue::Producer;
@@ -97,6 +97,8 @@ impl Qp {
         if let Some(rq) = &mut *self.rq.lock() {
             rq.reset();
         }
+        // What was opened to the old connection is not open to the next one.
+        self.life.store(new_life(), Relaxed);
         self.access.store(0, Relaxed);
         *self.attrs.lock() = Attrs {
             max_rd_atomic: 0,

@@ -24,6 +24,8 @@ pub(crate) struct DeviceAttr {
     pub(crate) max_cqe: u32,
     /// MRs of a device.
     pub(crate) max_mr: u32,
+    /// Memory windows of a device.
+    pub(crate) max_mw: u32,
     /// PDs of a device.
     pub(crate) max_pd: u32,
     /// Inbound and outbound reads of a QP.

@@ -257,6 +257,24 @@ pub(super) unsafe extern "C" fn create_cq<D: Driver>(
 
 /// # Safety
 ///
+/// Called by the core with a living CQ of a process.
+pub(super) unsafe extern "C" fn resize_cq<D: Driver>(
+    cq: *mut bindings::ib_cq,
+    cqe: c_uint,
+    udata: *mut bindings::ib_udata,
+) -> c_int {
+    from_result(|| {
+        // SAFETY: By the caller's promise.
+        let (inner, udata) = unsafe { (Object::<_, D::Cq>::get(cq)?, Udata::from_raw(udata)) };
+        let cqe = D::resize_cq(inner, cqe, &udata)?;
+        // SAFETY: The CQ lives. Two resizes at once may both write; the core only tells the number.
+        unsafe { (&raw mut (*cq).cqe).write_volatile(cqe as c_int) };
+        Ok(0)
+    })
+}
+
+/// # Safety
+///
 /// Called by the core to destroy a CQ.
 pub(super) unsafe extern "C" fn destroy_cq<D: Driver>(
     cq: *mut bindings::ib_cq,

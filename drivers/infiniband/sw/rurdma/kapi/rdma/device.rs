@@ -190,6 +190,8 @@ pub(super) unsafe extern "C" fn query_device<D: Driver>(
         out.max_qp = count(a.max_qp);
         out.max_qp_wr = count(a.max_qp_wr);
         out.device_cap_flags = (bindings::ib_device_cap_flags_IB_DEVICE_MEM_MGT_EXTENSIONS
+            | bindings::ib_device_cap_flags_IB_DEVICE_MEM_WINDOW
+            | bindings::ib_device_cap_flags_IB_DEVICE_MEM_WINDOW_TYPE_2B
             | bindings::ib_device_cap_flags_IB_DEVICE_SRQ_RESIZE
             | bindings::ib_device_cap_flags_IB_DEVICE_PORT_ACTIVE_EVENT
             | bindings::ib_device_cap_flags_IB_DEVICE_SYS_IMAGE_GUID)
@@ -217,6 +219,7 @@ pub(super) unsafe extern "C" fn query_device<D: Driver>(
         out.max_cq = count(a.max_cq);
         out.max_cqe = count(a.max_cqe);
         out.max_mr = count(a.max_mr);
+        out.max_mw = count(a.max_mw);
         out.max_pd = count(a.max_pd);
         out.max_qp_rd_atom = count(a.max_rd_atom);
         out.max_qp_init_rd_atom = count(a.max_rd_atom);

@@ -6,7 +6,9 @@
 //! kind of MR comes down to a list of page addresses.
 
 use crate::bindings;
+use crate::kapi::errno::not_supported;
 use crate::kapi::net::skb::SkbChunk;
+use crate::kapi::rdma::lease::{Grant, Lease};
 use crate::kapi::sync::{new_spinlock_irq, Gate, SpinLockIrq};
 use crate::proto::atomic::AtomicOp;
 use crate::proto::sync::fence;
@@ -65,21 +67,30 @@ enum Persistence {
     All,
 }
 
-/// Memory that the device may access until it is revoked.
+/// Where the bytes are, and what keeps them there.
 ///
 /// # Invariants
 ///
-/// While somebody is inside the gate, `umem` (if it ever was) is pinned, and the page addresses of
-/// `kind` are those of its pages.
+/// The page addresses of `kind` are those of the pages of `umem`, if it ever was and is pinned still.
 #[pin_data]
-pub(crate) struct Memory {
-    #[pin]
-    gate: Gate,
+struct Pages {
     kind: Kind,
     writable: bool,
     persistence: Persistence,
     #[pin]
     umem: Mutex<Option<Umem>>,
+}
+
+/// Memory that the device may access until it is revoked.
+///
+/// # Invariants
+///
+/// While somebody is inside the gate, the `umem` of `pages` (if it ever was) is pinned.
+#[pin_data]
+pub(crate) struct Memory {
+    #[pin]
+    gate: Gate,
+    pages: Arc<Pages>,
 }
 
 /// The right to access memory. Held for the time of a copy only: the revocation waits for it.
@@ -91,9 +102,11 @@ pub(crate) struct Access {
     memory: Arc<Memory>,
     /// Of a fast registration: the one that the access is for.
     epoch: u32,
+    /// By way of a memory window: its grant.
+    grant: Option<Grant>,
 }
 
-/// The largest copy with a page list locked.
+/// The largest copy with a page list or a lease locked.
 const MAX_LOCKED_COPY: usize = 4096;
 
 impl Drop for Access {
@@ -110,16 +123,36 @@ impl Memory {
         persistence: Persistence,
         umem: Option<Umem>,
     ) -> Result<Arc<Self>> {
-        Arc::pin_init(
-            pin_init!(Self {
-                gate <- Gate::new(),
+        Self::over(Arc::pin_init(
+            pin_init!(Pages {
                 kind,
                 writable,
                 persistence,
-                umem <- new_mutex!(umem, "Memory::umem"),
+                umem <- new_mutex!(umem, "Pages::umem"),
+            }),
+            GFP_KERNEL,
+        )?)
+    }
+
+    fn over(pages: Arc<Pages>) -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                gate <- Gate::new(),
+                pages,
             }),
             GFP_KERNEL,
         )
+    }
+
+    /// The same memory for other users: those of `self` can be waited for ([`Memory::close`]) while
+    /// the new ones come and go. Only one of the two is revoked in the end. Process context.
+    pub(crate) fn again(&self) -> Result<Arc<Self>> {
+        Self::over(self.pages.clone())
+    }
+
+    /// Ends all access by way of `self`; the memory stays where it is. Process context.
+    pub(crate) fn close(&self) {
+        self.gate.close_and_wait();
     }
 
     /// All of the kernel's memory.
@@ -184,17 +217,22 @@ impl Memory {
 
     /// Whether it may be written to at all.
     pub(crate) fn writable(&self) -> bool {
-        self.writable
+        self.pages.writable
+    }
+
+    /// Whether these are pages of a process.
+    pub(crate) fn is_user(&self) -> bool {
+        matches!(self.pages.kind, Kind::User { .. })
     }
 
     /// Whether all of it is there after a loss of power. Of the kernel's memory nobody knows.
     pub(crate) fn is_persistent(&self) -> bool {
-        self.persistence == Persistence::All
+        self.pages.persistence == Persistence::All
     }
 
     /// Whether addresses in it are kernel addresses, rather than offsets.
     pub(crate) fn is_kernel(&self) -> bool {
-        matches!(self.kind, Kind::Kernel)
+        matches!(self.pages.kind, Kind::Kernel)
     }
 
     /// Grants access, unless it was revoked. Any context.
@@ -206,17 +244,18 @@ impl Memory {
         // INVARIANT: The holder is inside from here on.
         Some(Access {
             memory: self.clone(),
-            epoch: match &self.kind {
+            epoch: match &self.pages.kind {
                 Kind::Fast(list) => list.lock().epoch,
                 _ => 0,
             },
+            grant: None,
         })
     }
 
     /// Ends a fast registration: when this returns, no copy of it is under way, and none will be.
     /// Any context.
     pub(crate) fn invalidate(&self) {
-        if let Kind::Fast(list) = &self.kind {
+        if let Kind::Fast(list) = &self.pages.kind {
             let mut list = list.lock();
             list.epoch = list.epoch.wrapping_add(1);
         }
@@ -225,7 +264,38 @@ impl Memory {
     /// Ends all access, and releases what was pinned. Process context.
     pub(crate) fn revoke(&self) {
         self.gate.close_and_wait();
-        drop(self.umem.lock().take());
+        drop(self.pages.umem.lock().take());
+    }
+}
+
+/// Pins memory of the calling process for an MR of a device.
+pub(crate) struct Pinner<'a> {
+    pub(super) device: *mut bindings::ib_device,
+    pub(super) _scope: PhantomData<&'a ()>,
+}
+
+impl Pinner<'_> {
+    /// `length` bytes at `start`, for these rights.
+    pub(crate) fn pin(&self, start: u64, length: u64, access: u32) -> Result<Arc<Memory>> {
+        // SAFETY: The device lives for the scope of the value.
+        unsafe { Memory::pin(self.device, start, length, access as c_int) }
+    }
+
+    /// The same bytes as `memory`, for other rights. EOPNOTSUPP if they are another process's, as their
+    /// addresses mean something else here.
+    pub(crate) fn pin_again(&self, memory: &Memory, access: u32) -> Result<Arc<Memory>> {
+        let (start, length) = {
+            let umem = memory.pages.umem.lock();
+            let umem = umem.as_ref().ok_or(EINVAL)?.0.as_ptr();
+            // SAFETY: The umem lives while the lock is held.
+            unsafe {
+                if !bindings::rurdma_umem_is_ours(umem) {
+                    return Err(not_supported());
+                }
+                ((*umem).address, (*umem).length)
+            }
+        };
+        self.pin(start as u64, length as u64, access)
     }
 }
 
@@ -237,6 +307,12 @@ struct Piece {
 }
 
 impl Access {
+    /// The same access, for the present term of a lease only. Any context.
+    pub(crate) fn by(mut self, lease: &Arc<Lease>) -> Self {
+        self.grant = Some(lease.grant());
+        self
+    }
+
     /// Calls `copy` with the piece at `offset` bytes into the MR (for kernel memory: at that address),
     /// at most `max` bytes of it. Gives its length.
     fn with_piece(
@@ -245,8 +321,15 @@ impl Access {
         max: usize,
         copy: impl FnOnce(Piece) -> Result,
     ) -> Result<usize> {
+        // The lock that is taken last goes first.
+        let _granted;
         let _locked;
-        let piece = match &self.memory.kind {
+        let mut max = max;
+        if let Some(grant) = &self.grant {
+            _granted = grant.hold()?;
+            max = max.min(MAX_LOCKED_COPY);
+        }
+        let piece = match &self.memory.pages.kind {
             Kind::Kernel => Piece {
                 at: ptr::with_exposed_provenance_mut(offset as usize),
                 len: max,
@@ -282,7 +365,7 @@ impl Access {
     ) -> Result<usize> {
         self.with_piece(offset, max, |piece| {
             change(piece)?;
-            if self.memory.persistence != Persistence::None {
+            if self.memory.pages.persistence != Persistence::None {
                 // SAFETY: By the type invariants the piece is memory of that length.
                 unsafe { bindings::rurdma_persist(piece.at.cast(), piece.len) };
             }
@@ -423,7 +506,7 @@ impl Registration<'_> {
     /// Takes the list into `memory`, which is for fast registration. Gives the number of entries taken, the address (iova) of the
     /// first byte, and the length.
     pub(crate) fn take(self, memory: &Memory) -> Result<(c_int, u64, u64)> {
-        let Kind::Fast(list) = &memory.kind else {
+        let Kind::Fast(list) = &memory.pages.kind else {
             return Err(EINVAL);
         };
         let mut guard = list.lock();

@@ -4,7 +4,7 @@
 
 use crate::bindings;
 use crate::kapi::errno::not_supported;
-use crate::kapi::rdma::memory::{Memory, Registration};
+use crate::kapi::rdma::memory::{Memory, Pinner, Registration};
 use crate::kapi::rdma::object::Object;
 use crate::kapi::rdma::ops::Driver;
 use core::ptr;
@@ -46,7 +46,8 @@ fn new_mr<D: Driver>(pd: &Arc<D::Pd>, init: MrInit) -> Result<*mut bindings::ib_
     let key = D::mr_key(&inner);
     // All zeros is a valid `Object`.
     let object = KBox::<IbMr<D>>::new_uninit(GFP_KERNEL | __GFP_ZERO).map_err(|_| {
-        D::dereg_mr(&inner);
+        // Nobody can have bound a window to it.
+        let _ = D::dereg_mr(&inner);
         ENOMEM
     })?;
     let raw = KBox::into_raw(object).cast::<bindings::ib_mr>();
@@ -119,49 +120,84 @@ pub(super) unsafe extern "C" fn reg_user_mr<D: Driver>(
     into_ptr(register())
 }
 
+/// What may change.
+const REREG_FLAGS: u32 = bindings::ib_mr_rereg_flags_IB_MR_REREG_TRANS
+    | bindings::ib_mr_rereg_flags_IB_MR_REREG_PD
+    | bindings::ib_mr_rereg_flags_IB_MR_REREG_ACCESS;
+
+/// What an MR is to become; `None`: as it was.
+pub(crate) struct Rereg<'a, D: Driver> {
+    /// Its PD.
+    pub(crate) pd: Option<&'a Arc<D::Pd>>,
+    /// Access rights.
+    pub(crate) access: Option<u32>,
+    /// Other memory.
+    pub(crate) range: Option<Range>,
+    /// Where memory is got from.
+    pub(crate) pinner: Pinner<'a>,
+}
+
+/// Memory of the calling process.
+#[derive(Clone, Copy)]
+pub(crate) struct Range {
+    /// First byte.
+    pub(crate) start: u64,
+    /// Bytes.
+    pub(crate) length: u64,
+    /// Address that the peers use for the first byte.
+    pub(crate) iova: u64,
+}
+
 /// # Safety
 ///
-/// Called by the core with a living MR and PD.
+/// Called by the core with a living MR and PD; nobody else registers it anew or destroys it meanwhile.
 pub(super) unsafe extern "C" fn rereg_user_mr<D: Driver>(
     mr: *mut bindings::ib_mr,
     flags: c_int,
-    _start: u64,
-    _length: u64,
-    _virt: u64,
+    start: u64,
+    length: u64,
+    virt: u64,
     access: c_int,
     pd: *mut bindings::ib_pd,
     udata: *mut bindings::ib_udata,
 ) -> *mut bindings::ib_mr {
     let rereg = || {
         let flags = flags as u32;
+        let has = |flag| flags & flag != 0;
         // SAFETY: By the caller's promise.
         to_result(unsafe { bindings::rurdma_no_udata_io(udata) })?;
-        if flags
-            & !(bindings::ib_mr_rereg_flags_IB_MR_REREG_PD
-                | bindings::ib_mr_rereg_flags_IB_MR_REREG_ACCESS)
-            != 0
-        {
+        if flags & !REREG_FLAGS != 0 {
             return Err(not_supported());
         }
-        // SAFETY: By the caller's promise.
-        let inner = unsafe { IbMr::<D>::get(mr) }?;
-        let new_pd = if flags & bindings::ib_mr_rereg_flags_IB_MR_REREG_PD != 0 {
-            // SAFETY: By the caller's promise.
-            Some(unsafe { Object::<_, D::Pd>::get(pd) }?)
-        } else {
-            None
-        };
-        let access =
-            (flags & bindings::ib_mr_rereg_flags_IB_MR_REREG_ACCESS != 0).then_some(access as u32);
+        let access = has(bindings::ib_mr_rereg_flags_IB_MR_REREG_ACCESS).then_some(access as u32);
         if access.is_some_and(|a| a & !crate::kapi::rdma::attr::access::SUPPORTED != 0) {
             return Err(not_supported());
         }
-        D::rereg_mr(inner, new_pd, access)?;
-        if flags & bindings::ib_mr_rereg_flags_IB_MR_REREG_PD != 0 {
-            // SAFETY: The core holds the MR's lock; the driver sets the new PD (see `rereg_user_mr`
-            // in the core, which counts the PDs' users).
-            unsafe { (*mr).pd = pd };
-        }
+        // SAFETY: By the caller's promise.
+        let (inner, pd, device) = unsafe {
+            (
+                IbMr::<D>::get(mr)?,
+                Object::<_, D::Pd>::get(pd)?,
+                (*mr).device,
+            )
+        };
+        D::rereg_mr(
+            inner,
+            &Rereg {
+                pd: has(bindings::ib_mr_rereg_flags_IB_MR_REREG_PD).then_some(pd),
+                access,
+                range: has(bindings::ib_mr_rereg_flags_IB_MR_REREG_TRANS).then_some(Range {
+                    start,
+                    length,
+                    iova: virt,
+                }),
+                pinner: Pinner {
+                    device,
+                    _scope: core::marker::PhantomData,
+                },
+            },
+        )?;
+        // The MR is the same: the core writes down what it became.
         Ok(ptr::null_mut())
     };
     into_ptr(rereg())
@@ -177,11 +213,11 @@ pub(super) unsafe extern "C" fn dereg_mr<D: Driver>(
     from_result(|| {
         // SAFETY: By the caller's promise.
         to_result(unsafe { bindings::rurdma_no_udata_io(udata) })?;
+        // SAFETY: The MR lives, and nobody else destroys it.
+        D::dereg_mr(unsafe { IbMr::<D>::get(mr) }?)?;
         // SAFETY: The object is being destroyed, and its memory is from `new_mr`.
         unsafe {
-            if let Some(inner) = IbMr::<D>::from_raw(mr).take() {
-                D::dereg_mr(&inner);
-            }
+            drop(IbMr::<D>::from_raw(mr).take());
             drop(KBox::from_raw(mr.cast::<core::mem::MaybeUninit<IbMr<D>>>()));
         }
         Ok(0)

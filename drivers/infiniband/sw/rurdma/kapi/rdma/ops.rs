@@ -3,13 +3,15 @@
 //! What a driver implements, and the table of callbacks that the core gets for it.
 
 use crate::bindings;
+use crate::kapi::abi::UctxResp;
 use crate::kapi::rdma::attr::{DeviceAttr, PortAttr, PortImmutable, Protocol};
 use crate::kapi::rdma::av::Av;
 use crate::kapi::rdma::cq::{CqHandle, CqInit, NotifyFlags, WcWriter};
 use crate::kapi::rdma::device::{self, IbDevice};
 use crate::kapi::rdma::iwcm;
 use crate::kapi::rdma::memory::Registration;
-use crate::kapi::rdma::mr::{self, MrInit};
+use crate::kapi::rdma::mr::{self, MrInit, Rereg};
+use crate::kapi::rdma::mw::{self, MwType};
 use crate::kapi::rdma::object::Object;
 use crate::kapi::rdma::qp::{QpHandle, QpInit, RecvWrs, SendWrs};
 use crate::kapi::rdma::qp_attr::{QpAttr, QpQuery};
@@ -41,6 +43,8 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
     type Srq: Send + Sync;
     /// Of an `ib_mr`.
     type Mr: Send + Sync;
+    /// Of an `ib_mw`.
+    type Mw: Send + Sync;
     /// Of an `ib_ah`.
     type Ah: Send + Sync;
     /// The iWARP connection manager.
@@ -75,6 +79,8 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
     fn dealloc_ucontext(context: &Self::Ucontext);
     /// The device goes, the context stays open.
     fn disassociate_ucontext(context: &Self::Ucontext);
+    /// What [`Self::alloc_ucontext`] answered, for a process that was handed the context.
+    fn query_ucontext(context: &Self::Ucontext) -> Result<UctxResp>;
     /// The process kicks: it posted work and the doorbell page asks for a call.
     fn kick(context: &Self::Ucontext) -> Result;
 
@@ -97,6 +103,8 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
         handle: Arc<CqHandle>,
         udata: &Udata<'_>,
     ) -> Result<(Arc<Self::Cq>, u32)>;
+    /// `ibv_resize_cq(3)`: tells the number of entries granted.
+    fn resize_cq(cq: &Self::Cq, cqe: u32, udata: &Udata<'_>) -> Result<u32>;
     /// `ibv_destroy_cq(3)`.
     fn destroy_cq(cq: &Self::Cq);
     /// `ib_poll_cq()`: a kernel user's; any context.
@@ -163,12 +171,19 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
     fn create_mr(pd: &Arc<Self::Pd>, init: MrInit) -> Result<Arc<Self::Mr>>;
     /// The MR's key, both lkey and rkey.
     fn mr_key(mr: &Self::Mr) -> u32;
-    /// `ibv_rereg_mr(3)` of the PD and access rights.
-    fn rereg_mr(mr: &Self::Mr, pd: Option<&Arc<Self::Pd>>, access: Option<u32>) -> Result;
+    /// `ibv_rereg_mr(3)`: no access as it was before after the return. One at a time.
+    fn rereg_mr(mr: &Self::Mr, change: &Rereg<'_, Self>) -> Result;
     /// Takes a new page list for the next fast registration.
     fn map_mr_sg(mr: &Self::Mr, registration: Registration<'_>) -> Result<c_int>;
-    /// `ibv_dereg_mr(3)`: no access after the return.
-    fn dereg_mr(mr: &Self::Mr);
+    /// `ibv_dereg_mr(3)`: no access after the return. EBUSY while a window is bound to it.
+    fn dereg_mr(mr: &Self::Mr) -> Result;
+
+    /// `ibv_alloc_mw(3)`.
+    fn alloc_mw(pd: &Arc<Self::Pd>, kind: MwType) -> Result<Arc<Self::Mw>>;
+    /// The window's present rkey.
+    fn mw_key(mw: &Self::Mw) -> u32;
+    /// `ibv_dealloc_mw(3)`: no access by way of it after the return.
+    fn dealloc_mw(mw: &Self::Mw);
 }
 
 /// The callbacks for driver `D`.
@@ -192,6 +207,7 @@ pub(super) fn device_ops<D: Driver>(protocol: Protocol) -> bindings::ib_device_o
     ops.alloc_ucontext = Some(ucontext::alloc_ucontext::<D>);
     ops.dealloc_ucontext = Some(ucontext::dealloc_ucontext::<D>);
     ops.disassociate_ucontext = Some(ucontext::disassociate_ucontext::<D>);
+    ops.query_ucontext = Some(ucontext::query_ucontext::<D>);
     ops.mmap = Some(mmap::mmap);
     ops.mmap_free = Some(mmap::mmap_free);
 
@@ -199,6 +215,7 @@ pub(super) fn device_ops<D: Driver>(protocol: Protocol) -> bindings::ib_device_o
     ops.dealloc_pd = Some(pd::dealloc_pd::<D>);
 
     ops.create_cq = Some(cq::create_cq::<D>);
+    ops.resize_user_cq = Some(cq::resize_cq::<D>);
     ops.destroy_cq = Some(cq::destroy_cq::<D>);
     ops.poll_cq = Some(cq::poll_cq::<D>);
     ops.req_notify_cq = Some(cq::req_notify_cq::<D>);
@@ -222,6 +239,9 @@ pub(super) fn device_ops<D: Driver>(protocol: Protocol) -> bindings::ib_device_o
     ops.dereg_mr = Some(mr::dereg_mr::<D>);
     ops.alloc_mr = Some(mr::alloc_mr::<D>);
     ops.map_mr_sg = Some(mr::map_mr_sg::<D>);
+
+    ops.alloc_mw = Some(mw::alloc_mw::<D>);
+    ops.dealloc_mw = Some(mw::dealloc_mw::<D>);
 
     match protocol {
         Protocol::Iwarp => {
@@ -247,6 +267,7 @@ pub(super) fn device_ops<D: Driver>(protocol: Protocol) -> bindings::ib_device_o
     ops.size_ib_pd = size_of::<Object<bindings::ib_pd, D::Pd>>();
     ops.size_ib_cq = size_of::<Object<bindings::ib_cq, D::Cq>>();
     ops.size_ib_qp = size_of::<Object<bindings::ib_qp, D::Qp>>();
+    ops.size_ib_mw = size_of::<Object<bindings::ib_mw, D::Mw>>();
     ops.size_ib_srq = size_of::<Object<bindings::ib_srq, D::Srq>>();
     ops
 }

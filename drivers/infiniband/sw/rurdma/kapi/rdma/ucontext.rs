@@ -8,7 +8,7 @@ use crate::kapi::rdma::object::Object;
 use crate::kapi::rdma::ops::{device_of, Driver};
 use crate::kapi::rdma::udata::Udata;
 use core::marker::PhantomData;
-use kernel::error::from_result;
+use kernel::error::{from_result, to_result};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -68,4 +68,20 @@ pub(super) unsafe extern "C" fn disassociate_ucontext<D: Driver>(
     if let Ok(inner) = unsafe { Object::<_, D::Ucontext>::get(context) } {
         D::disassociate_ucontext(inner);
     }
+}
+
+/// # Safety
+///
+/// Called by the core with a living context and the attributes of the running command.
+pub(super) unsafe extern "C" fn query_ucontext<D: Driver>(
+    context: *mut bindings::ib_ucontext,
+    attrs: *mut bindings::uverbs_attr_bundle,
+) -> c_int {
+    from_result(|| {
+        // SAFETY: By the caller's promise.
+        let resp = D::query_ucontext(unsafe { Object::<_, D::Ucontext>::get(context) }?)?;
+        // SAFETY: By the caller's promise; `resp` is initialised to its last byte.
+        to_result(unsafe { bindings::rurdma_answer_query_context(attrs, &resp) })?;
+        Ok(0)
+    })
 }

@@ -95,6 +95,12 @@ impl Udata<'_> {
             .write_slice(bytes)
     }
 
+    /// Whether the process has room for the whole answer.
+    pub(crate) fn has_room_for<T: AbiStruct>(&self) -> bool {
+        // SAFETY: `raw` is a udata unless it is null.
+        self.is_user() && unsafe { (*self.raw).outlen } >= size_of::<T>()
+    }
+
     /// Answers. A shorter buffer gets what fits, a longer one is filled with zeros.
     pub(crate) fn respond<T: AbiStruct>(&self, resp: &T) -> Result {
         if !self.is_user() {

@@ -8,4 +8,4 @@ mod spin_irq;
 
 pub(crate) use gate::Gate;
 pub(crate) use owner::{Owner, Turn};
-pub(crate) use spin_irq::{new_spinlock_irq, SpinLockIrq};
+pub(crate) use spin_irq::{new_spinlock_irq, SpinLockIrq, SpinLockIrqGuard};

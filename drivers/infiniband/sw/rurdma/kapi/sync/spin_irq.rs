@@ -12,6 +12,9 @@ use kernel::sync::lock;
 /// A lock that may be taken in any context.
 pub(crate) type SpinLockIrq<T> = lock::Lock<T, SpinLockIrqBackend>;
 
+/// A [`SpinLockIrq`] that is held.
+pub(crate) type SpinLockIrqGuard<'a, T> = lock::Guard<'a, T, SpinLockIrqBackend>;
+
 /// `spin_lock_irqsave()` and friends.
 pub(crate) struct SpinLockIrqBackend;
 

@@ -102,6 +102,17 @@ impl Producer {
         self.tail
     }
 
+    /// How many entries the consumer has not given back.
+    pub fn used(&self, ring: &RingMem) -> Result<u32, Corrupt> {
+        // Acquire: as in `space`.
+        let used = self.tail.wrapping_sub(ring.consumer().load_acquire());
+        if used > ring.depth() {
+            Err(Corrupt)
+        } else {
+            Ok(used)
+        }
+    }
+
     /// How many entries can be filled. A consumer index that cannot be counts as a full ring.
     #[inline]
     pub fn space(&self, ring: &RingMem) -> u32 {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Moving a work queue into another ring.
+//! Moving a queue into another ring.
 
 #![forbid(unsafe_code)]
 
@@ -15,7 +15,8 @@ pub struct TooMany;
 /// A queue whose entries are being copied from one ring to another of the same stride.
 ///
 /// The copying needs no lock: meanwhile the consumer may take entries and a producer that the
-/// module trusts may add some. Only [`Self::finish`] must have both of them wait.
+/// module trusts may add some. Only [`Self::finish`] must have both of them wait. So of a work queue
+/// the process's producer stands still throughout, of a CQ the process's consumer.
 #[derive(Debug)]
 pub struct Transfer {
     /// Entries below this index are in the new ring, or taken.
@@ -59,7 +60,7 @@ impl Transfer {
     }
 
     /// Copies what is left and publishes the indices in the new ring, where `consumer` goes on as if
-    /// nothing had happened. The consumer waits meanwhile.
+    /// nothing had happened. The consumer waits meanwhile. What is armed stays armed.
     ///
     /// `producer` is the index that the caller has judged: of a process, the one that was read
     /// when the copying began, whatever it may have written since. If the consumer was led
@@ -77,6 +78,7 @@ impl Transfer {
         }
         self.copy(from, to, consumer.head(), producer);
         to.flags().store_relaxed(from.flags().load_relaxed());
+        to.arm().store_relaxed(from.arm().load_relaxed());
         consumer.publish(to);
         to.producer().store_release(producer);
         Ok(())
@@ -168,6 +170,24 @@ mod tests {
         assert_eq!(t.finish(&old, &new, &c, p.tail(), 16), Ok(()));
         take(&mut c, &new, 7);
         assert_eq!(c.available(&new), Ok(0));
+    }
+
+    #[test]
+    fn what_is_armed_stays_armed() {
+        let (old, new) = (Memory::new(), Memory::new());
+        let (old, new) = (old.ring(4, STRIDE), new.ring(2, STRIDE));
+        let (mut p, c) = (Producer::new(0), Consumer::new(0));
+        assert!(!c.arm(&old, true));
+        // An event that is not due yet, and entries of before.
+        p.advance(1);
+        assert!(!p.publish_and_check_arm(&old, false));
+        let mut t = Transfer::new(c.head());
+        assert_eq!(t.finish(&old, &new, &c, p.tail(), 2), Ok(()));
+        p.advance(1);
+        assert!(p.publish_and_check_arm(&new, true));
+        assert!(!p.publish_and_check_arm(&new, true));
+        assert_eq!(c.available(&new), Ok(2));
+        assert_eq!(p.space(&new), 0);
     }
 
     #[test]

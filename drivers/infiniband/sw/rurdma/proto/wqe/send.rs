@@ -77,7 +77,7 @@ pub enum SendOp {
     LocalInv(u32),
     /// Fast registration: the key, and the access rights it gets. Kernel users only.
     RegMr(u32, ExtReg),
-    /// Bind a memory window: its current key and the rest.
+    /// Bind a memory window: a key of it, and the rest.
     BindMw(u32, ExtBind),
     /// Atomic write of 8 bytes.
     AtomicWrite(Remote),
@@ -96,14 +96,18 @@ pub const OPS_IWARP: u32 = op_bit(opcode::NOP)
     | op_bit(opcode::SEND_INV)
     | op_bit(opcode::WRITE)
     | op_bit(opcode::READ)
-    | op_bit(opcode::LOCAL_INV);
+    | op_bit(opcode::LOCAL_INV)
+    | op_bit(opcode::BIND_MW);
 /// Opcodes that kernel users have in addition.
 pub const OPS_KERNEL: u32 = op_bit(opcode::READ_INV) | op_bit(opcode::REG_MR);
 /// Opcodes of a datagram queue.
 pub const OPS_UD: u32 = op_bit(opcode::NOP) | op_bit(opcode::SEND) | op_bit(opcode::SEND_IMM);
 /// Opcodes of a UC queue.
-pub const OPS_UC: u32 =
-    OPS_UD | op_bit(opcode::WRITE) | op_bit(opcode::WRITE_IMM) | op_bit(opcode::LOCAL_INV);
+pub const OPS_UC: u32 = OPS_UD
+    | op_bit(opcode::WRITE)
+    | op_bit(opcode::WRITE_IMM)
+    | op_bit(opcode::LOCAL_INV)
+    | op_bit(opcode::BIND_MW);
 /// Opcodes of atomic operations.
 pub const OPS_ATOMIC: u32 = op_bit(opcode::CMP_SWP) | op_bit(opcode::FETCH_ADD);
 /// Opcode of an atomic write.
@@ -241,7 +245,7 @@ impl<'a> SendWqe<'a> {
             opcode::FETCH_ADD => SendOp::FetchAdd(remote, read_ext(ext)?),
             opcode::LOCAL_INV => SendOp::LocalInv(hdr.imm_inv),
             opcode::REG_MR => SendOp::RegMr(hdr.imm_inv, read_ext(ext)?),
-            opcode::BIND_MW => SendOp::BindMw(hdr.imm_inv, read_ext(ext)?),
+            opcode::BIND_MW => SendOp::BindMw(hdr.rkey, read_ext(ext)?),
             opcode::ATOMIC_WRITE => SendOp::AtomicWrite(remote),
             opcode::FLUSH => {
                 let ext: ExtFlush = read_ext(ext)?;
@@ -400,7 +404,7 @@ impl<'a> SendWqe<'a> {
                 opcode::REG_MR
             }
             SendOp::BindMw(v, e) => {
-                hdr.imm_inv = v;
+                hdr.rkey = v;
                 ext_used = put(&mut ext, e.as_bytes());
                 opcode::BIND_MW
             }

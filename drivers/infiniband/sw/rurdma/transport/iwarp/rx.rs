@@ -9,7 +9,7 @@ mod rfc7306;
 
 use super::cm::StreamParams;
 use super::stream::Sink;
-use super::tx::{invalidate, KernelCrc};
+use super::tx::KernelCrc;
 use crate::cq::{opcode, status, WC_WITH_INVALIDATE};
 use crate::kapi::net::skb::SkbChunk;
 use crate::kapi::net::socket::LockedSock;
@@ -396,14 +396,11 @@ impl Rx {
             ..Cqe::default()
         };
         if let Some(key) = inv {
-            if let Err(error) = invalidate(qp, key) {
+            if let Err(error) = qp.invalidate_by_peer(key) {
                 let _ = qp.push_recv_error(self.recv.wr_id, status::WR_FLUSH_ERR);
-                return Err(match error {
-                    Denied::Invalidate => tagged_error(error),
-                    _ => Failure {
-                        error: TermError::RDMAP_INVALID_STAG,
-                        cause: Cause::Access,
-                    },
+                return Err(Failure {
+                    error: error.request(),
+                    cause: Cause::Access,
                 });
             }
             cqe.imm_inv = key;
@@ -457,7 +454,7 @@ impl Rx {
         };
         let mut done = status::SUCCESS;
         if let Some(key) = sink.invalidate {
-            if invalidate(qp, key).is_err() {
+            if qp.invalidate(key).is_err() {
                 done = status::MW_BIND_ERR;
             }
         }
@@ -508,15 +505,7 @@ fn remote_span(qp: &Qp, stag: u32, to: u64, len: u32) -> Result<Span, Failure> {
     if qp.access() & access::REMOTE_WRITE == 0 {
         return Err(tagged_error(Denied::Rights));
     }
-    Span::find(
-        &qp.dev,
-        stag,
-        qp.pd.id,
-        to,
-        u64::from(len),
-        Access::RemoteWrite,
-    )
-    .map_err(tagged_error)
+    Span::remote(qp, stag, to, u64::from(len), Access::RemoteWrite).map_err(tagged_error)
 }
 
 /// Our own memory is not what the work request said.

@@ -11,8 +11,6 @@ mod rfc7306;
 mod segment;
 mod work;
 
-pub(super) use work::invalidate;
-
 use super::cm::{StreamEnd, StreamParams};
 use super::stream::{Context, Link};
 use crate::cq::status;

@@ -2,8 +2,8 @@
 
 //! RoCEv2: the InfiniBand transport over UDP (IBTA volume 1, chapter 9 and annex A17).
 //!
-//! SEND and WRITE of RC and UC QPs; READ, atomics, ATOMIC WRITE and FLUSH of RC QPs; SEND of UD QPs, and
-//! the GSI for ib_cm. Not here yet: multicast, memory windows.
+//! SEND and WRITE of RC and UC QPs; READ, atomics, ATOMIC WRITE and FLUSH of RC QPs; SEND of UD QPs, multicast too,
+//! and the GSI for ib_cm.
 
 #![forbid(unsafe_code)]
 

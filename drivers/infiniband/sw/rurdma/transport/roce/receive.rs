@@ -6,7 +6,7 @@ use super::connected::Connected;
 use super::datagram;
 use super::ns::Links;
 use super::packet::{icrc_is_right, read_ip};
-use super::send::{complete, invalidate};
+use super::send::complete;
 use crate::cq::{opcode, status, WC_WITH_IMM, WC_WITH_INVALIDATE};
 use crate::device::Device;
 use crate::kapi::net::udp::Datagram;
@@ -190,7 +190,7 @@ fn permits(qp: &Qp, rights: u32) -> Result<(), Refusal> {
 /// The peer's access to memory of ours.
 fn remote(qp: &Qp, m: &Remote, at: u32, len: usize, need: Access) -> Result<Span, Refusal> {
     let va = m.va.wrapping_add(u64::from(at));
-    Span::find(&qp.dev, m.rkey, qp.pd.id, va, len as u64, need).map_err(|e| denied(qp, e))
+    Span::remote(qp, m.rkey, va, len as u64, need).map_err(|e| denied(qp, e))
 }
 
 fn execute(
@@ -243,7 +243,7 @@ fn execute(
                         cqe.imm_inv = r.packet.extra;
                     }
                     Extra::Inv => {
-                        if let Err(e) = invalidate(qp, r.packet.extra) {
+                        if let Err(e) = qp.invalidate_by_peer(r.packet.extra) {
                             let _ = qp.push_recv_error(cqe.wr_id, status::WR_FLUSH_ERR);
                             return Err(denied(qp, e));
                         }
@@ -345,7 +345,7 @@ fn flush(qp: &Qp, kind: FlushKind, m: &Remote) -> Result<(), Refusal> {
     permits(qp, rights.0)?;
     let need = Access::RemoteFlush(rights);
     let span = if kind.whole {
-        Span::whole(&qp.dev, m.rkey, qp.pd.id, need).map_err(|e| denied(qp, e))?
+        Span::whole(qp, m.rkey, need).map_err(|e| denied(qp, e))?
     } else {
         remote(qp, m, 0, m.length as usize, need)?
     };

@@ -376,7 +376,8 @@ impl Tx {
         let record = record(&wqe, units);
         if local {
             let done = match wqe.op {
-                SendOp::LocalInv(key) => invalidate(qp, key),
+                SendOp::LocalInv(key) => qp.invalidate(key),
+                SendOp::BindMw(key, ext) => qp.bind_mw(key, &ext),
                 SendOp::RegMr(key, ext) => match qp.dev.mrs.get(key_index(key)) {
                     Some(mr) => mr.register(key, ext.access, qp.pd.id),
                     None => Err(Denied::Key),
@@ -456,6 +457,7 @@ fn record(wqe: &SendWqe<'_>, units: u32) -> Record {
         SendOp::AtomicWrite(_) => (opcode::ATOMIC_WRITE, wqe.length),
         SendOp::Flush(..) => (opcode::FLUSH, 0),
         SendOp::LocalInv(_) => (opcode::LOCAL_INV, 0),
+        SendOp::BindMw(..) => (opcode::BIND_MW, 0),
         SendOp::RegMr(..) => (WC_REG_MR, 0),
         _ => (opcode::SEND, wqe.length),
     };
@@ -496,14 +498,6 @@ fn drained(qp: &Arc<Qp>) {
     };
     if over {
         qp.handle.sq_drained();
-    }
-}
-
-/// Ends a fast registration.
-pub(super) fn invalidate(qp: &Qp, key: u32) -> Result<(), Denied> {
-    match qp.dev.mrs.get(key_index(key)) {
-        Some(mr) => mr.invalidate(key, qp.pd.id),
-        None => Err(Denied::Key),
     }
 }
 
@@ -552,7 +546,7 @@ fn answer(qp: &Arc<Qp>, c: &mut Connected, path: &Path, state: QpState) -> Resul
                     return Ok(());
                 }
                 let n = to.len() as u64;
-                Span::find(&qp.dev, remote.rkey, qp.pd.id, at, n, Access::RemoteRead)
+                Span::remote(qp, remote.rkey, at, n, Access::RemoteRead)
                     .and_then(|span| span.read(0, to).map_err(|_| Denied::Bounds))
                     .map_err(|_| {
                         denied = true;

@@ -93,10 +93,9 @@ impl Tx {
 /// The right to it is the MR's to give: iw_cm has the QP grant reads and writes only, and cannot be told
 /// otherwise.
 fn execute(qp: &Qp, request: &AtomicRequest) -> core::result::Result<u64, Denied> {
-    let span = Span::find(
-        &qp.dev,
+    let span = Span::remote(
+        qp,
         request.stag,
-        qp.pd.id,
         request.to,
         size_of::<u64>() as u64,
         Access::RemoteAtomic,

@@ -104,10 +104,9 @@ impl Tx {
             Source::Read { request, .. } => {
                 if !payload.is_empty() {
                     let from = request.source_to.wrapping_add(u64::from(piece.offset));
-                    let span = Span::find(
-                        &qp.dev,
+                    let span = Span::remote(
+                        qp,
                         request.source_stag,
-                        qp.pd.id,
                         from,
                         payload.len() as u64,
                         Access::RemoteRead,

@@ -279,8 +279,7 @@ impl Tx {
                 return self.ask(qp, &job, &Ask::Atomic(remote, op), false, context);
             }
             SendOp::LocalInv(key) => {
-                let done = invalidate(qp, key);
-                return self.local(qp, &job, done);
+                return self.local(qp, &job, qp.invalidate(key));
             }
             SendOp::RegMr(key, ext) => {
                 let done = match qp.dev.mrs.get(key_index(key)) {
@@ -289,6 +288,7 @@ impl Tx {
                 };
                 return self.local(qp, &job, done);
             }
+            SendOp::BindMw(key, ext) => return self.local(qp, &job, qp.bind_mw(key, &ext)),
             _ => {
                 self.reject(qp, job.wr_id, job.units, status::LOC_QP_OP_ERR, 0);
                 return Err(Stop::Failed);
@@ -346,6 +346,7 @@ impl Job {
             SendOp::CmpSwp(..) => (opcode::COMP_SWAP, self.length),
             SendOp::FetchAdd(..) => (opcode::FETCH_ADD, self.length),
             SendOp::LocalInv(_) => (opcode::LOCAL_INV, 0),
+            SendOp::BindMw(..) => (opcode::BIND_MW, 0),
             SendOp::RegMr(..) => (WC_REG_MR, 0),
             _ => (opcode::SEND, self.length),
         };
@@ -357,16 +358,5 @@ impl Job {
             signaled: self.flags.contains(SendFlags::SIGNALED),
             ..Record::default()
         }
-    }
-}
-
-/// Ends a fast registration.
-pub(in crate::transport::iwarp) fn invalidate(
-    qp: &Qp,
-    key: u32,
-) -> core::result::Result<(), Denied> {
-    match qp.dev.mrs.get(key_index(key)) {
-        Some(mr) => mr.invalidate(key, qp.pd.id),
-        None => Err(Denied::Key),
     }
 }
