@@ -2,18 +2,13 @@
 """Parent and thread domains, and what is imported, over either transport; vtshared.c has what the tests do."""
 
 import pytest
-from rvm import Pair, wait_until
 
 VT = "vtshared"
 
 
-@pytest.fixture(scope="module", params=["rurdma", "rurdma_roce"])
-def node(module, request):
-    """A namespace with a link of each type in turn, and a peer."""
-    with Pair(kind=request.param) as p:
-        for x in (p.a, p.b):
-            wait_until(lambda x=x: x.links()[x.dev]["state"] == "ACTIVE")
-        yield p.a
+@pytest.fixture(scope="module")
+def node(either):
+    return either.a
 
 
 def test_parent_domain(vt):

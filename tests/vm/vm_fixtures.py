@@ -107,6 +107,18 @@ def node(module):
         yield p.a
 
 
+@pytest.fixture(scope="module", params=["rurdma", "rurdma_roce"])
+def either(module, request):
+    """Two namespaces, with links of one type, then of the other; shared by a file's tests."""
+    with Pair(kind=request.param) as p:
+        for x in (p.a, p.b):
+            wait_until(lambda x=x: x.links()[x.dev]["state"] == "ACTIVE")
+            # The port of RoCE has its addresses a moment later, and a management QP of the kernel's.
+            if request.param == "rurdma_roce":
+                wait_until(lambda x=x: x.ip in x.run(f"ibv_devinfo -v -d {x.dev}").out)
+        yield p
+
+
 @pytest.fixture
 def vt(request, node):
     """Runs a test of the file's program VT, with both ends in one process; afterwards nothing of it is left."""
@@ -114,5 +126,6 @@ def vt(request, node):
     def call(name, *args, **kw):
         return node.run([request.module.VT, name, node.ip, *args], **kw)
 
+    before = node.in_use()
     yield call
-    wait_until(lambda: not node.in_use(), 10, lambda: f"left over: {node.in_use()}")
+    wait_until(lambda: node.in_use() == before, 10, lambda: f"left over: {node.in_use()}, before: {before}")
