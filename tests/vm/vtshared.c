@@ -59,11 +59,13 @@ static void use_qp(struct ibv_context *ctx, struct ibv_pd *pd, struct ibv_cq *cq
 
 static void *no_memory(struct ibv_pd *pd, void *context, size_t size, size_t alignment, uint64_t type)
 {
+	(void)pd, (void)context, (void)size, (void)alignment, (void)type;
 	return IBV_ALLOCATOR_USE_DEFAULT;
 }
 
 static void no_free(struct ibv_pd *pd, void *context, void *p, uint64_t type)
 {
+	(void)pd, (void)context, (void)p, (void)type;
 }
 
 static void parent_domain(void)
