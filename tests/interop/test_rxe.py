@@ -83,9 +83,9 @@ def test_udaddy(ends, server):
     assert "return status 0" in out
 
 
-@BOTH
-def test_multicast(ends, server):
-    s, c = ends.roles(server)
+def test_multicast(ends):
+    """rxe hears us. (Of its own messages to a group it puts none on the wire, as of 7.2.)"""
+    s, c = ends.roles("rxe")
     with serve(s.node, f"exec stdbuf -oL mckey -m 239.7.7.7 -b {s.ip} -C 10", wait=False) as p:
         wait_until(lambda: "joined" in p.out or not p.running(), message=lambda: p.out)
         run_at(c.node, f"mckey -m 239.7.7.7 -b {c.ip} -s -C 10")

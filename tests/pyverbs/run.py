@@ -37,6 +37,7 @@ def sh(cmd):
 
 def set_up(kind):
     """A link on one end of a veth; the other end only keeps it up."""
+    sh("echo 32 >/proc/sys/vm/nr_hugepages")
     sh("rdma system set netns exclusive && ip netns add peer 2>/dev/null; ip netns list | grep -q peer")
     sh("ip link add v0 mtu 4500 type veth peer name v1 mtu 4500 netns peer")
     sh("ip addr add 10.88.0.1/24 dev v0 && ip link set v0 up && ip -n peer link set v1 up")
