@@ -5,8 +5,39 @@
 use super::Span;
 use crate::kapi::net::skb::SkbChunk;
 use crate::proto::access::{Access, Denied};
-use crate::proto::wqe::abi::Sge;
+use crate::proto::wqe::abi::{Sge, MAX_SGE};
+use crate::proto::wqe::SgeList;
 use crate::qp::Qp;
+use core::ops::Deref;
+
+/// A private copy of the SGEs of a work request.
+pub(crate) struct Sges {
+    list: [Sge; MAX_SGE],
+    len: usize,
+}
+
+impl Sges {
+    /// Those of `list`, which has no more than any may have.
+    pub(crate) fn of(list: &SgeList<'_>) -> Self {
+        let mut sges = Self {
+            list: [Sge::default(); MAX_SGE],
+            len: 0,
+        };
+        for (to, sge) in sges.list.iter_mut().zip(list.iter()) {
+            *to = sge;
+            sges.len += 1;
+        }
+        sges
+    }
+}
+
+impl Deref for Sges {
+    type Target = [Sge];
+
+    fn deref(&self) -> &[Sge] {
+        self.list.get(..self.len).unwrap_or(&[])
+    }
+}
 
 /// The SGE in which byte `at` of a message lies, and the offset in it.
 pub(crate) fn locate(sges: &[Sge], at: u64) -> Option<(Sge, u64)> {
@@ -19,6 +50,24 @@ pub(crate) fn locate(sges: &[Sge], at: u64) -> Option<(Sge, u64)> {
         start = end;
     }
     None
+}
+
+/// What of an SGE lies `into` bytes behind its beginning, `max` bytes at most; and how many these are.
+pub(crate) fn part(
+    qp: &Qp,
+    pd: u64,
+    sge: &Sge,
+    into: u64,
+    max: usize,
+    need: Access,
+) -> Result<(Span, usize), Denied> {
+    let left = u64::from(sge.length)
+        .checked_sub(into)
+        .ok_or(Denied::Bounds)?;
+    let len = left.min(max as u64);
+    let addr = sge.addr.checked_add(into).ok_or(Denied::Wrap)?;
+    let span = Span::local(&qp.dev, !qp.user, sge.lkey, pd, addr, len, need)?;
+    Ok((span, len as usize))
 }
 
 /// Places `n` bytes at `offset` of a message into the SGEs that `find` finds.
@@ -35,17 +84,7 @@ pub(crate) fn scatter(
 ) -> Result<(), Denied> {
     while n > 0 {
         let (sge, into) = find(offset).ok_or(Denied::Bounds)?;
-        let len = n.min((u64::from(sge.length) - into) as usize);
-        let addr = sge.addr.checked_add(into).ok_or(Denied::Wrap)?;
-        let span = Span::local(
-            &qp.dev,
-            !qp.user,
-            sge.lkey,
-            pd,
-            addr,
-            len as u64,
-            Access::LocalWrite,
-        )?;
+        let (span, len) = part(qp, pd, &sge, into, n, Access::LocalWrite)?;
         span.place(0, chunk, from, len, crc.as_deref_mut())
             .map_err(|_| Denied::Bounds)?;
         offset += len as u64;
@@ -64,18 +103,8 @@ pub(crate) fn gather(
 ) -> Result<(), Denied> {
     while !to.is_empty() {
         let (sge, into) = locate(sges, offset).ok_or(Denied::Bounds)?;
-        let len = to.len().min((u64::from(sge.length) - into) as usize);
+        let (span, len) = part(qp, qp.pd.id, &sge, into, to.len(), Access::LocalRead)?;
         let (now, later) = to.split_at_mut(len);
-        let addr = sge.addr.checked_add(into).ok_or(Denied::Wrap)?;
-        let span = Span::local(
-            &qp.dev,
-            !qp.user,
-            sge.lkey,
-            qp.pd.id,
-            addr,
-            len as u64,
-            Access::LocalRead,
-        )?;
         span.read(0, now).map_err(|_| Denied::Bounds)?;
         offset += len as u64;
         to = later;
@@ -93,18 +122,8 @@ pub(crate) fn scatter_bytes(
     let mut offset = 0;
     while !bytes.is_empty() {
         let (sge, into) = locate(sges, offset).ok_or(Denied::Bounds)?;
-        let len = bytes.len().min((u64::from(sge.length) - into) as usize);
+        let (span, len) = part(qp, pd, &sge, into, bytes.len(), Access::LocalWrite)?;
         let (now, later) = bytes.split_at(len);
-        let addr = sge.addr.checked_add(into).ok_or(Denied::Wrap)?;
-        let span = Span::local(
-            &qp.dev,
-            !qp.user,
-            sge.lkey,
-            pd,
-            addr,
-            len as u64,
-            Access::LocalWrite,
-        )?;
         span.write(0, now).map_err(|_| Denied::Bounds)?;
         offset += len as u64;
         bytes = later;

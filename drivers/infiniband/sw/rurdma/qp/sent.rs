@@ -155,6 +155,19 @@ impl Sent {
     }
 }
 
+impl Sent {
+    /// A work request that makes no sense is over when it begins.
+    pub(crate) fn refuse(&mut self, wr_id: u64, units: u8, status: u8, vendor_err: u32) {
+        let number = self.start(Record {
+            wr_id,
+            units,
+            vendor_err,
+            ..Record::default()
+        });
+        self.done(number, status);
+    }
+}
+
 impl Qp {
     /// Completes, in order, what is done, and gives the ring's entries back. True if the CQ is lost.
     /// Any context. Called with `sent` locked, so that completions keep their order.

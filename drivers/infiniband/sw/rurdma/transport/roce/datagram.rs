@@ -3,19 +3,19 @@
 //! UD and GSI QPs: each message is a packet, and each send names its peer (IBTA volume 1, section 9.8.3).
 
 use super::packet::{build, source_port};
-use super::send::{Stop, Tx};
+use super::send::{reject, Stop, Tx};
 use crate::ah::Ah;
 use crate::cq::{opcode, status, WC_GRH, WC_WITH_IMM};
 use crate::kapi::net::netdev::NetNs;
 use crate::kapi::net::udp::{Datagram, Route};
 use crate::kapi::rdma::qp::{QpKind, QpState};
-use crate::mr::sges::{gather, locate, scatter, scatter_bytes};
+use crate::mr::sges::{gather, locate, scatter, scatter_bytes, Sges};
 use crate::proto::ib::cut::Mtu;
 use crate::proto::serial::Psn;
 use crate::proto::wire::ib::icrc::IPV4_LEN;
 use crate::proto::wire::ib::opcode::{Extra, Op, Opcode, Place, Service};
 use crate::proto::wire::ib::packet::{Datagram as Deth, Packet, Received};
-use crate::proto::wqe::abi::{Cqe, Sge, MAX_SGE, VENDOR_ERR_FRAME};
+use crate::proto::wqe::abi::{Cqe, VENDOR_ERR_FRAME};
 use crate::proto::wqe::fetch::{next_send, FetchError};
 use crate::proto::wqe::send::{Data, SendFlags, SendOp, SendWqe};
 use crate::qp::{Cause, Qp, Record};
@@ -54,7 +54,7 @@ impl Tx {
             }
             Err(FetchError::Frame { wr_id }) => {
                 let (s, v) = (status::LOC_QP_OP_ERR, VENDOR_ERR_FRAME);
-                return Err(refuse(qp, wr_id, 0, s, v));
+                return Err(reject(qp, wr_id, 0, s, v));
             }
         };
         consumer.advance(units);
@@ -62,7 +62,7 @@ impl Tx {
             Ok(wqe) => wqe,
             Err(e) => {
                 let wr_id = SendWqe::wr_id(buf);
-                return Err(refuse(
+                return Err(reject(
                     qp,
                     wr_id,
                     units as u8,
@@ -101,21 +101,6 @@ impl Tx {
         }
         Ok(())
     }
-}
-
-fn refuse(qp: &Arc<Qp>, wr_id: u64, units: u8, status: u8, vendor_err: u32) -> Stop {
-    {
-        let mut sent = qp.sent.lock();
-        let number = sent.start(Record {
-            wr_id,
-            units,
-            vendor_err,
-            ..Record::default()
-        });
-        sent.done(number, status);
-    }
-    qp.fail(Cause::Fatal);
-    Stop::Failed
 }
 
 enum Unsent {
@@ -173,14 +158,8 @@ fn transmit(qp: &Arc<Qp>, net: &NetNs, wqe: &SendWqe<'_>) -> Result<(), Unsent> 
         match wqe.data {
             Data::Inline(data) => to.copy_from_slice(data.get(..to.len()).ok_or(Unsent::Lost)?),
             Data::Sges(list) => {
-                let mut sges = [Sge::default(); MAX_SGE];
-                let mut n = 0;
-                for (to, sge) in sges.iter_mut().zip(list.iter()) {
-                    *to = sge;
-                    n += 1;
-                }
-                gather(qp, sges.get(..n).unwrap_or(&[]), 0, to)
-                    .map_err(|_| Unsent::Refused(status::LOC_PROT_ERR))?;
+                let sges = Sges::of(&list);
+                gather(qp, &sges, 0, to).map_err(|_| Unsent::Refused(status::LOC_PROT_ERR))?;
             }
         }
         Ok(())

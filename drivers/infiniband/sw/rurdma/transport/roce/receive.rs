@@ -15,7 +15,7 @@ use crate::kapi::rdma::av::gid_of_ip;
 use crate::kapi::rdma::qp::{QpKind, QpState};
 use crate::kapi::rdma::stats::Counter;
 use crate::kapi::time;
-use crate::mr::sges::{locate, scatter, scatter_bytes};
+use crate::mr::sges::{locate, scatter, scatter_bytes, Sges};
 use crate::mr::Span;
 use crate::proto::access::{Access, Denied, Rights};
 use crate::proto::atomic::AtomicOp;
@@ -27,7 +27,7 @@ use crate::proto::wire::ib::opcode::{Extra, Op};
 use crate::proto::wire::ib::packet::{Atomic, Packet, Received, Remote};
 use crate::proto::wire::ib::syndrome::{rnr_timer_us, Nak, Syndrome};
 use crate::proto::wire::ib::{QPN_GSI, QPN_MULTICAST};
-use crate::proto::wqe::abi::{Cqe, Sge, MAX_SGE};
+use crate::proto::wqe::abi::Cqe;
 use crate::proto::wqe::send::Data;
 use crate::qp::{Cause, Qp};
 use crate::rq::TakeError;
@@ -217,7 +217,7 @@ fn execute(
                 return Err(Refusal::Nak(Nak::InvalidRequest, Cause::Request));
             }
             let sges = c.recv.sges();
-            let find = |at| locate(sges, at);
+            let find = |at| locate(&sges, at);
             let chunk = d.chunk();
             let placed = scatter(
                 qp,
@@ -440,18 +440,12 @@ fn place(
     let Data::Sges(list) = wqe.data else {
         return false;
     };
-    let mut sges = [Sge::default(); MAX_SGE];
-    let mut n = 0;
-    for (to, sge) in sges.iter_mut().zip(list.iter()) {
-        *to = sge;
-        n += 1;
-    }
-    let sges = sges.get(..n).unwrap_or(&[]);
+    let sges = Sges::of(&list);
     if r.packet.opcode.op == Op::AtomicAcknowledge {
         // A number on the wire, and in memory one of this machine.
-        return scatter_bytes(qp, qp.pd.id, sges, &r.packet.original.to_ne_bytes()).is_ok();
+        return scatter_bytes(qp, qp.pd.id, &sges, &r.packet.original.to_ne_bytes()).is_ok();
     }
-    let find = |at| locate(sges, at);
+    let find = |at| locate(&sges, at);
     scatter(
         qp,
         qp.pd.id,

@@ -11,7 +11,7 @@ use crate::kapi::net::udp::{Route, TxPacket};
 use crate::kapi::rdma::qp::{QpKind, QpState, WC_REG_MR};
 use crate::kapi::sync::Turn;
 use crate::kapi::time;
-use crate::mr::{key_index, sges::gather, Span};
+use crate::mr::{key_index, sges::gather, sges::Sges, Span};
 use crate::proto::access::{Access, Denied};
 use crate::proto::ib::requester::{Kind, Request};
 use crate::proto::ib::responses::Next as Answer;
@@ -20,7 +20,7 @@ use crate::proto::wire::ib::flush::FlushKind;
 use crate::proto::wire::ib::opcode::{Extra, Op, Opcode, Service};
 use crate::proto::wire::ib::packet::{Atomic, Packet, Remote};
 use crate::proto::wire::ib::syndrome::{Nak, Syndrome};
-use crate::proto::wqe::abi::{ExtFlush, Sge, MAX_SEND_BYTES, MAX_SGE, VENDOR_ERR_FRAME, WQE_UNIT};
+use crate::proto::wqe::abi::{ExtFlush, MAX_SEND_BYTES, VENDOR_ERR_FRAME, WQE_UNIT};
 use crate::proto::wqe::fetch::{next_send, FetchError, SendBuf};
 use crate::proto::wqe::send::{Data, SendFlags, SendOp, SendWqe};
 use crate::proto::wqe::WqeError;
@@ -273,14 +273,8 @@ impl Tx {
                     to.copy_from_slice(data.ok_or(Stop::Failed)?);
                 }
                 Data::Sges(list) => {
-                    let mut sges = [Sge::default(); MAX_SGE];
-                    let mut n = 0;
-                    for (to, sge) in sges.iter_mut().zip(list.iter()) {
-                        *to = sge;
-                        n += 1;
-                    }
-                    let sges = sges.get(..n).unwrap_or(&[]);
-                    gather(qp, sges, u64::from(piece.offset), to).map_err(|_| {
+                    let sges = Sges::of(&list);
+                    gather(qp, &sges, u64::from(piece.offset), to).map_err(|_| {
                         denied = true;
                         Stop::Failed
                     })?;
@@ -318,7 +312,13 @@ impl Tx {
                 return Err(Stop::Failed);
             }
             Err(FetchError::Frame { wr_id }) => {
-                return Err(self.reject(qp, wr_id, 0, status::LOC_QP_OP_ERR, VENDOR_ERR_FRAME));
+                return Err(reject(
+                    qp,
+                    wr_id,
+                    0,
+                    status::LOC_QP_OP_ERR,
+                    VENDOR_ERR_FRAME,
+                ));
             }
         };
         let wqe = match SendWqe::parse(&self.buf, &qp.limits) {
@@ -326,7 +326,13 @@ impl Tx {
             Err(e) => {
                 self.consumer.advance(units);
                 let wr_id = SendWqe::wr_id(&self.buf);
-                return Err(self.reject(qp, wr_id, units as u8, e.wc_status(), e.vendor_err()));
+                return Err(reject(
+                    qp,
+                    wr_id,
+                    units as u8,
+                    e.wc_status(),
+                    e.vendor_err(),
+                ));
             }
         };
         let asks = matches!(
@@ -343,7 +349,7 @@ impl Tx {
             let wr_id = wqe.wr_id;
             self.consumer.advance(units);
             let error = WqeError::Opcode;
-            return Err(self.reject(
+            return Err(reject(
                 qp,
                 wr_id,
                 units as u8,
@@ -416,22 +422,6 @@ impl Tx {
         Ok(true)
     }
 
-    /// A work request that makes no sense: it completes with an error, and the QP fails.
-    fn reject(&mut self, qp: &Arc<Qp>, wr_id: u64, units: u8, status: u8, vendor_err: u32) -> Stop {
-        {
-            let mut sent = qp.sent.lock();
-            let number = sent.start(Record {
-                wr_id,
-                units,
-                vendor_err,
-                ..Record::default()
-            });
-            sent.done(number, status);
-        }
-        qp.fail(Cause::Fatal);
-        Stop::Failed
-    }
-
     /// A work request cannot be executed.
     fn fail(&mut self, qp: &Arc<Qp>, _c: &mut Connected, number: u32, status: u8) {
         qp.sent.lock().done(number, status);
@@ -446,6 +436,13 @@ fn flush_kind(ext: &ExtFlush) -> FlushKind {
         persistent: ext.kind & 2 != 0,
         whole: ext.level != 0,
     }
+}
+
+/// A work request that makes no sense: it completes with an error, and the QP fails.
+pub(super) fn reject(qp: &Arc<Qp>, wr_id: u64, units: u8, status: u8, vendor_err: u32) -> Stop {
+    qp.sent.lock().refuse(wr_id, units, status, vendor_err);
+    qp.fail(Cause::Fatal);
+    Stop::Failed
 }
 
 fn record(wqe: &SendWqe<'_>, units: u32) -> Record {

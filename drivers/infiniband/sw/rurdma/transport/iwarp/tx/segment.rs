@@ -5,7 +5,7 @@
 use super::{Current, KernelCrc, Source, Stop, Tx};
 use crate::cq::status;
 use crate::kapi::rdma::stats::Counter;
-use crate::mr::Span;
+use crate::mr::{sges::part, Span};
 use crate::proto::access::{Access, Denied};
 use crate::proto::iwarp::tx::Piece;
 use crate::proto::wire::crc::Crc32c as _;
@@ -179,18 +179,8 @@ fn gather(
             current.sge_start += u64::from(sge.length);
             continue;
         }
-        let n = (left as usize).min(to.len());
+        let (span, n) = part(qp, qp.pd.id, sge, into, to.len(), Access::LocalRead)?;
         let (now, later) = to.split_at_mut(n);
-        let addr = sge.addr.checked_add(into).ok_or(Denied::Wrap)?;
-        let span = Span::local(
-            &qp.dev,
-            !qp.user,
-            sge.lkey,
-            qp.pd.id,
-            addr,
-            n as u64,
-            Access::LocalRead,
-        )?;
         span.read(0, now).map_err(|_| Denied::Bounds)?;
         at += n as u64;
         to = later;

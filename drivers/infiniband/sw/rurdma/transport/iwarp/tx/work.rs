@@ -214,16 +214,7 @@ impl Tx {
         status: u8,
         vendor_err: u32,
     ) {
-        {
-            let mut sent = qp.sent.lock();
-            let number = sent.start(Record {
-                wr_id,
-                units,
-                vendor_err,
-                ..Record::default()
-            });
-            sent.done(number, status);
-        }
+        qp.sent.lock().refuse(wr_id, units, status, vendor_err);
         let body = TerminateBody::build(TermError::RDMAP_CATASTROPHIC, None);
         qp.stream_terminate(body, Cause::Fatal);
     }
