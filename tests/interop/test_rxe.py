@@ -61,6 +61,20 @@ def test_perftest(ends, server, program):
 
 
 @BOTH
+@pytest.mark.parametrize(
+    "test",
+    ["fetch_add", "cmp_swp", "atomic_writes", "flushes", "order", "sums"]
+    + [pytest.param(t, marks=LONG) for t in ("fence", "depths")],
+)
+def test_answered_operations(ends, server, test):
+    """Atomics, ATOMIC WRITE, FLUSH: the server answers. See tests/vm/vtops.c."""
+    s, c = ends.roles(server)
+    args = {"sums": ["500", server], "atomic_writes": [server]}.get(test, [])
+    where = [x for e in (s, c) for x in (e.netns or "-", e.dev)]
+    run(["vtops", test, s.ip, *where, *args], timeout=330)
+
+
+@BOTH
 @pytest.mark.parametrize("size", [pytest.param(23, marks=LONG), 20000])
 def test_rping(ends, server, size):
     """ib_cm; SEND, WRITE and READ of verified content."""

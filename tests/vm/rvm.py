@@ -232,12 +232,14 @@ class Node:
     def in_use(self):
         """What of `rdma resource show` is not zero: (device, kind, count)."""
         kinds = ("pd", "cq", "qp", "cm_id", "mr", "ctx", "srq")
-        return [
-            (dev["ifname"], kind, dev[kind])
+        # The kernel's own QP for management is always there, with what it needs.
+        own = {r["ifname"] for r in self.json("rdma -j resource show qp") if r.get("type") == "GSI"}
+        left = [
+            (dev["ifname"], kind, dev.get(kind, 0) - (dev["ifname"] in own and kind in ("pd", "cq", "qp")))
             for dev in self.json("rdma -j resource show")
             for kind in kinds
-            if dev.get(kind)
         ]
+        return [row for row in left if row[2]]
 
 
 def gid_index(dev, ip, netns=None):
