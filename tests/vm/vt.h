@@ -270,8 +270,9 @@ static inline void connect_through(struct rdma_cm_id *listener, struct end *c, s
 	OK(rdma_migrate_id(s->id, s->ch));
 	make_qp(s, o, true);
 	OK(rdma_accept(s->id, &param));
-	CM_EXPECT(s->ch, ESTABLISHED);
+	/* Over RoCE it is librdmacm, when it gets this, that tells the other end. */
 	CM_EXPECT(c->ch, ESTABLISHED);
+	CM_EXPECT(s->ch, ESTABLISHED);
 }
 
 static struct rdma_event_channel *listen_ch;

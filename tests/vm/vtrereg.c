@@ -3,6 +3,8 @@
 
 #include "vt.h"
 
+#include <sys/wait.h>
+
 #define LEN 8192
 #define TRANS IBV_REREG_MR_CHANGE_TRANSLATION
 #define PD IBV_REREG_MR_CHANGE_PD
@@ -118,6 +120,8 @@ static void rereg_more_rights(void)
 {
 	uint8_t *p = pages(LEN);
 	struct ibv_mr *mr;
+	int status;
+	pid_t child;
 	long kib;
 
 	connect_new();
@@ -126,6 +130,12 @@ static void rereg_more_rights(void)
 	mr = ibv_reg_mr(s.pd, p, LEN, IBV_ACCESS_REMOTE_READ);
 	CHECK(mr);
 	kib = pinned();
+	/* To another process these addresses are other memory: it cannot. */
+	child = fork();
+	if (!child)
+		_exit(ibv_rereg_mr(mr, ACCESS, NULL, NULL, 0, ALL_ACCESS) != IBV_REREG_MR_ERR_CMD);
+	EQ(waitpid(child, &status, 0), child);
+	EQ(status, 0);
 	OK(ibv_rereg_mr(mr, ACCESS, NULL, NULL, 0, ALL_ACCESS));
 	EQ(pinned(), kib);
 	fill(sink.p, LEN, 7);
