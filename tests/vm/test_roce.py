@@ -100,22 +100,31 @@ def test_rping(pair, family):
     "program",
     [
         "ib_write_bw -s 65536",
-        "ib_read_bw -s 65536",
-        "ib_send_bw -s 65536",
+        "ib_read_bw -R -s 65536",
+        "ib_send_bw -R -c UD -s 1024",
         "ib_write_bw -c UC -s 65536",
-        "ib_send_bw -c UD -s 1024",
         "ib_send_lat",
-        "ib_read_lat",
-        "ib_write_lat",
+    ]
+    + [
+        pytest.param(p, marks=pytest.mark.long)
+        for p in (
+            "ib_write_bw -R -s 65536",
+            "ib_read_bw -s 65536",
+            "ib_send_bw -s 65536",
+            "ib_send_bw -R -s 65536",
+            "ib_send_bw -c UD -s 1024",
+            "ib_send_lat -R",
+            "ib_read_lat",
+            "ib_read_lat -R",
+            "ib_write_lat",
+            "ib_write_lat -R",
+        )
     ],
 )
-@pytest.mark.parametrize("cm", ["", "-R"])
-def test_perftest(pair, program, cm):
-    """With and without rdma_cm."""
-    if cm and "UC" in program:
-        pytest.skip("rdma_cm has no UC")
+def test_perftest(pair, program):
+    """With rdma_cm (-R), and without, where the GID is named."""
     a, b = pair.a, pair.b
-    args = [cm or f"-x {gid_index(x.dev, x.ip, x.name)} -d {x.dev}" for x in (a, b)]
+    args = ["" if "-R" in program else f"-x {gid_index(x.dev, x.ip, x.name)} -d {x.dev}" for x in (a, b)]
     ends(
         pair,
         f"{program} -F -n 200 -p {PORT} {args[0]}",
