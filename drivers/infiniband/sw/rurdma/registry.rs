@@ -119,8 +119,7 @@ impl NetdevNotify for Watch {
     fn event(event: NetdevEvent, netdev: &NetDevice) {
         for_links_on(netdev, |dev| match event {
             NetdevEvent::Unregister => {
-                // Its namespace may be about to end: nothing of ours stays in it.
-                dev.transport.netdev_leaves(dev);
+                dev.transport.netdev_goes(dev);
                 dev.handle.unregister_queued();
             }
             NetdevEvent::MoveAway => dev.netdev_moves(),

@@ -92,6 +92,8 @@ pub(crate) trait Transport: Sync {
     fn destroy_qp(&self, qp: &Arc<Qp>);
     /// The netdev leaves its namespace: every connection ends. Process context.
     fn netdev_leaves(&self, dev: &Device);
+    /// The netdev goes, and its namespace perhaps with it; the device follows. Process context.
+    fn netdev_goes(&self, _dev: &Device) {}
     /// The netdev is in a namespace again. Process context.
     fn netdev_arrives(&self, dev: &Arc<Device>);
     /// The device goes; waits until nothing of it is in use on the wire. Process context.

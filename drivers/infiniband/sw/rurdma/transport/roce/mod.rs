@@ -152,6 +152,11 @@ impl Transport for Roce {
         });
     }
 
+    fn netdev_goes(&self, dev: &Device) {
+        // A namespace that ends waits for its sockets.
+        ns::leave(dev);
+    }
+
     fn netdev_arrives(&self, dev: &Arc<Device>) {
         if let Err(e) = ns::join(dev) {
             pr_warn!("{}: UDP port 4791: {e:?}\n", dev.netdev.name());
