@@ -133,6 +133,7 @@ def pmem():
     if not dev.exists():
         (ND / "drivers/nd_pmem/unbind").write_text("namespace0.0")
         seed = ND / "devices/dax0.0"
+        (seed / "mode").write_text("pmem\n")
         (seed / "uuid").write_text(str(uuid.uuid4()))
         (seed / "namespace").write_text("namespace0.0")
         (ND / "drivers/dax_pmem/bind").write_text("dax0.0")

@@ -217,7 +217,7 @@ fn execute(
                 return Err(Refusal::Nak(Nak::InvalidRequest, Cause::Request));
             }
             let sges = c.recv.sges();
-            let find = |at| locate(&sges, at);
+            let find = |at| locate(sges, at);
             let chunk = d.chunk();
             let placed = scatter(
                 qp,
