@@ -76,8 +76,13 @@ impl Qp {
         }
         let _flushing = self.flushing.lock();
         let mut wr = RecvWr::empty();
-        // A QP that is reset meanwhile has nothing to flush any more.
-        while self.state() == QpState::Error {
+        // What is posted meanwhile is flushed for whoever posts it (FLAG_FLUSH), so that this ends. A QP
+        // that is reset has nothing to flush any more.
+        let depth = self.rq.lock().as_ref().map_or(0, |rq| rq.ring().depth());
+        for _ in 0..depth {
+            if self.state() != QpState::Error {
+                return;
+            }
             match self.take_recv(&mut wr) {
                 Ok(()) | Err(TakeError::Bad { .. }) => {
                     if self
@@ -128,8 +133,12 @@ impl Qp {
             self.complete_sent(&mut sent);
         }
         let mut buf: SendBuf = [0; MAX_SEND_BYTES];
-        // An index or entry that makes no sense ends the queue: nothing behind it can be found.
-        while let Ok(Some(units)) = next_send(&self.sq, consumer, &mut buf) {
+        // What is posted meanwhile is flushed for whoever posts it, so that this ends.
+        for _ in 0..self.sq.depth() {
+            // An index or entry that makes no sense ends the queue: nothing behind it can be found.
+            let Ok(Some(units)) = next_send(&self.sq, consumer, &mut buf) else {
+                return;
+            };
             consumer.advance(units);
             let mut sent = self.sent.lock();
             if is_nop(&buf) {

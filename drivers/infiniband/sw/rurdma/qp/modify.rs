@@ -79,7 +79,10 @@ impl Qp {
             _ => {
                 self.dev.transport.modify(self, attr, from, to)?;
                 // The connection may have failed meanwhile.
-                self.advance_state(from, to);
+                if self.advance_state(from, to) && to == QpState::Rts {
+                    // What was posted before.
+                    self.queue_work();
+                }
             }
         }
         Ok(())

@@ -307,8 +307,23 @@ impl<S: DerefMut<Target = [Resource]>> Responder<S> {
         Ok(())
     }
 
-    /// There is no receive for it: the requester is asked to come again (section 9.7.5.2.8).
+    /// Whether this is UC, where nobody is told anything.
+    pub fn is_uc(&self) -> bool {
+        self.service == Service::Uc
+    }
+
+    /// UC: the message of this packet is dropped (section 9.8.2.2).
+    pub fn lose_message(&mut self) {
+        self.message = Message::None;
+        self.expected = self.expected.next();
+    }
+
+    /// There is no receive for it: the requester is asked to come again (section 9.7.5.2.8); of UC the
+    /// message is lost.
     pub fn not_ready(&mut self, timer: u8) {
+        if self.is_uc() {
+            return self.lose_message();
+        }
         self.told = true;
         self.say(self.expected, Syndrome::Rnr(timer));
     }

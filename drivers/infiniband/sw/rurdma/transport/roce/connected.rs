@@ -28,8 +28,8 @@ pub(super) struct Connected {
     pub(super) heard: u64,
     /// When the responder may be asked again; 0: it did not ask for time.
     pub(super) not_before: u64,
-    /// The timer is running.
-    pub(super) timer_armed: bool,
+    /// When the clock runs down; 0: it does not run.
+    pub(super) rings_at: u64,
     /// SQD: the consumer is to be told when what was begun is done.
     pub(super) draining: bool,
 }
@@ -67,7 +67,7 @@ impl Connected {
             have_recv: false,
             heard: 0,
             not_before: 0,
-            timer_armed: false,
+            rings_at: 0,
             draining: false,
         }
     }
@@ -85,6 +85,11 @@ impl Connected {
         let slots = self.shadow.len().checked_div(self.stride).unwrap_or(0);
         let at = (number as usize & slots.wrapping_sub(1)) * self.stride;
         at..at + self.stride
+    }
+
+    /// Whether there is room for a work request of so many units.
+    pub(super) fn can_keep(&self, units: u32) -> bool {
+        units as usize * WQE_UNIT <= self.stride
     }
 
     /// Keeps a work request that was taken from the ring.

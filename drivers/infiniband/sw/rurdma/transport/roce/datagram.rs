@@ -201,17 +201,26 @@ pub(super) fn received(qp: &Arc<Qp>, d: &Datagram<'_>, r: &Received) {
     }
     // One at a time: receives are used in the order of their completions.
     let mut connected = roce.connected.lock();
-    let wr = &mut connected.recv;
-    match qp.take_recv(wr) {
-        Ok(()) => {}
-        Err(TakeError::Bad { wr_id, error }) => {
-            let _ = qp.push_bad_recv(wr_id, status::LOC_QP_OP_ERR, error.vendor_err());
-            return;
+    let c = &mut *connected;
+    let wr = &mut c.recv;
+    if !c.have_recv {
+        match qp.take_recv(wr) {
+            Ok(()) => c.have_recv = true,
+            Err(TakeError::Bad { wr_id, error }) => {
+                let _ = qp.push_bad_recv(wr_id, status::LOC_QP_OP_ERR, error.vendor_err());
+                return;
+            }
+            // Lost, as it might be on the way.
+            Err(TakeError::Empty | TakeError::Corrupt) => return,
         }
-        // Lost, as it might be on the way.
-        Err(TakeError::Empty | TakeError::Corrupt) => return,
     }
     let total = GRH_LEN + r.payload_len;
+    if total as u64 > wr.room {
+        // Anybody may send it, and the QP is not to suffer: the receive is for the next one (section
+        // 9.8.3.2.1: dropped).
+        return;
+    }
+    c.have_recv = false;
     let mut cqe = Cqe {
         wr_id: wr.wr_id,
         byte_len: total as u32,
@@ -231,9 +240,7 @@ pub(super) fn received(qp: &Arc<Qp>, d: &Datagram<'_>, r: &Received) {
         cqe.wc_flags |= WC_WITH_IMM;
         cqe.imm_inv = p.extra;
     }
-    cqe.status = if total as u64 > wr.room {
-        status::LOC_LEN_ERR
-    } else if place(qp, wr, d, r) {
+    cqe.status = if place(qp, wr, d, r) {
         status::SUCCESS
     } else {
         status::LOC_PROT_ERR

@@ -11,7 +11,7 @@ use crate::kapi::net::udp::{Datagram, Datagrams, UdpSocket};
 use crate::kapi::slot::Slot;
 use crate::kapi::sync::{new_spinlock_irq, SpinLockIrq};
 use crate::kapi::table::ObjTable;
-use crate::proto::wire::ib::UDP_PORT;
+use crate::proto::wire::ib::{QPN_GSI, UDP_PORT};
 use crate::qp::{number, Qp};
 use kernel::alloc::flags::GFP_KERNEL;
 use kernel::prelude::*;
@@ -100,18 +100,19 @@ pub(super) fn leave(dev: &Device) {
     let Some(namespaces) = NAMESPACES.get() else {
         return;
     };
-    let mut closed = None;
-    {
-        let mut list = namespaces.list.lock();
-        for open in list.iter() {
-            open.links.remove(dev);
-        }
-        let empty = list.iter().position(|o| o.links.links.lock().is_empty());
-        if let Some(i) = empty {
-            closed = list.remove(i).ok();
+    loop {
+        let closed = {
+            let mut list = namespaces.list.lock();
+            for open in list.iter() {
+                open.links.remove(dev);
+            }
+            let empty = list.iter().position(|o| o.links.links.lock().is_empty());
+            empty.and_then(|i| list.remove(i).ok())
+        };
+        if closed.is_none() {
+            break;
         }
     }
-    drop(closed);
 }
 
 impl Links {
@@ -158,14 +159,17 @@ impl Links {
             .filter(|qp| qp.dev.netdev.is_in_ns(self.net))
     }
 
-    /// The link that has this address.
-    pub(super) fn with_gid(&self, gid: &[u8; 16]) -> Option<Arc<Device>> {
+    /// The GSI of the link that has this address.
+    pub(super) fn gsi(&self, gid: &[u8; 16]) -> Option<Arc<Qp>> {
         // Few links, and only management asks.
         let mut i = 0;
         loop {
             let dev = self.links.lock().get(i)?.clone();
-            if dev.handle.has_gid(gid) {
-                return Some(dev);
+            // The core makes the QP when it has a table of GIDs, and destroys it before that goes.
+            if let Some(gsi) = dev.qps.get(QPN_GSI) {
+                if dev.handle.has_gid(gid) {
+                    return Some(gsi);
+                }
             }
             i += 1;
         }

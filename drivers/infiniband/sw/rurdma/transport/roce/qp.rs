@@ -120,12 +120,16 @@ impl Qp {
         };
         let mut connected = roce.connected.lock();
         match (from, to) {
-            (QpState::Init, QpState::Rtr) => connected.responder.begin(
-                service,
-                path.mtu,
-                Psn::new(path.attr.rq_psn),
-                u32::from(attrs.max_dest_rd_atomic),
-            ),
+            (QpState::Init, QpState::Rtr) => {
+                connected.have_recv = false;
+                connected.responder.begin(
+                    service,
+                    path.mtu,
+                    Psn::new(path.attr.rq_psn),
+                    u32::from(attrs.max_dest_rd_atomic),
+                );
+            }
+            (QpState::Sqd, QpState::Rts) => connected.draining = false,
             (QpState::Rtr, QpState::Rts) => connected.requester.begin(
                 Limits {
                     mtu: path.mtu,

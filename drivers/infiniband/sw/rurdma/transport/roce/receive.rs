@@ -92,7 +92,7 @@ fn multicast(links: &Links, d: &Datagram<'_>, r: &Received, dst: &IpAddr, fields
 /// The QP that a packet from `src` to `dst` is for.
 fn qp_of(links: &Links, qpn: u32, src: &IpAddr, dst: &IpAddr) -> Option<Arc<Qp>> {
     if qpn == QPN_GSI {
-        return links.with_gid(&gid_of_ip(dst))?.qps.get(QPN_GSI);
+        return links.gsi(&gid_of_ip(dst));
     }
     let qp = links.qp(qpn)?;
     let roce = qp.roce()?;
@@ -106,10 +106,11 @@ fn connected(qp: &Arc<Qp>, d: &Datagram<'_>, r: &Received) {
     let Some(roce) = qp.roce() else {
         return;
     };
-    let state = qp.state();
     {
         let mut connected = roce.connected.lock();
         let c = &mut *connected;
+        // With the lock held, which a reset takes after it has changed the state.
+        let state = qp.state();
         if r.packet.opcode.is_request() {
             if !matches!(
                 state,
@@ -156,6 +157,11 @@ fn request(qp: &Arc<Qp>, c: &mut Connected, d: &Datagram<'_>, r: &Received) {
                         let timer = qp.roce().map_or(0, |q| q.path().attr.min_rnr_timer);
                         qp.dev.counters.count(Counter::ReceiverNotReady);
                         c.responder.not_ready(timer);
+                    }
+                    // Of UC nobody is told: the message is lost (section 9.8.2.2), and its receive is the next
+                    // one's. What fails here and is not the peer's doing is fatal all the same.
+                    Err(Refusal::Nak(_, Cause::Access | Cause::Request)) if c.responder.is_uc() => {
+                        c.responder.lose_message();
                     }
                     Err(Refusal::Nak(nak, cause)) => {
                         c.responder.refuse(nak);
@@ -212,6 +218,9 @@ fn execute(
             }
             let end = u64::from(offset) + len as u64;
             if end > c.recv.room {
+                if c.responder.is_uc() {
+                    return Err(Refusal::Nak(Nak::InvalidRequest, Cause::Request));
+                }
                 c.have_recv = false;
                 let _ = qp.push_recv_error(c.recv.wr_id, status::LOC_LEN_ERR);
                 return Err(Refusal::Nak(Nak::InvalidRequest, Cause::Request));

@@ -30,6 +30,8 @@ use kernel::sync::Arc;
 
 /// Packets of one turn.
 const BUDGET: u32 = 128;
+/// Work requests that are taken from the queue for one packet, at most: with the state machines locked.
+const TAKE: u32 = 16;
 
 /// Why there is no packet.
 pub(super) enum Stop {
@@ -102,7 +104,10 @@ impl Tx {
                 Ok(()) => {}
                 Err(Stop::Idle) => {
                     match state {
-                        QpState::Error => qp.flush_send(&mut self.consumer),
+                        QpState::Error => {
+                            flush_message(qp);
+                            qp.flush_send(&mut self.consumer);
+                        }
                         QpState::Sqd => drained(qp),
                         _ => {}
                     }
@@ -163,16 +168,27 @@ impl Tx {
         path: &Path,
         state: QpState,
     ) -> Result<TxPacket, Stop> {
-        while state == QpState::Rts && self.take_work(qp, c)? {}
+        let mut taken = 0;
+        while state == QpState::Rts && taken < TAKE && self.take_work(qp, c)? {
+            taken += 1;
+        }
         let Ok(next) = c.requester.next() else {
-            return Err(Stop::Idle);
+            // Whoever posts nothing but what is done at once does not keep us here.
+            return Err(if taken < TAKE {
+                Stop::Idle
+            } else {
+                Stop::Later
+            });
         };
         let number = next.request.cookie;
         let service = match qp.roce().map(|r| r.kind) {
             Some(QpKind::Uc) => Service::Uc,
             _ => Service::Rc,
         };
-        let wqe = c.work(number, &qp.limits).ok_or(Stop::Failed)?;
+        let Some(wqe) = c.work(number, &qp.limits) else {
+            self.fail(qp, number, status::LOC_QP_OP_ERR);
+            return Err(Stop::Failed);
+        };
         let piece = next.piece;
         let at_end = |extra| {
             if piece.place.ends() {
@@ -283,7 +299,7 @@ impl Tx {
             Ok(())
         });
         if denied {
-            self.fail(qp, c, number, status::LOC_PROT_ERR);
+            self.fail(qp, number, status::LOC_PROT_ERR);
         }
         let packet = built?;
         if !c.requester.awaits_answer() {
@@ -335,6 +351,18 @@ impl Tx {
                 ));
             }
         };
+        if !c.can_keep(units) {
+            // More of the ring than any of its operations needs.
+            let (wr_id, error) = (wqe.wr_id, WqeError::Units);
+            self.consumer.advance(units);
+            return Err(reject(
+                qp,
+                wr_id,
+                units as u8,
+                error.wc_status(),
+                error.vendor_err(),
+            ));
+        }
         let asks = matches!(
             wqe.op,
             SendOp::Read(_)
@@ -423,7 +451,7 @@ impl Tx {
     }
 
     /// A work request cannot be executed.
-    fn fail(&mut self, qp: &Arc<Qp>, _c: &mut Connected, number: u32, status: u8) {
+    fn fail(&self, qp: &Arc<Qp>, number: u32, status: u8) {
         qp.sent.lock().done(number, status);
         qp.fail(Cause::Fatal);
     }
@@ -479,6 +507,18 @@ pub(super) fn complete(qp: &Arc<Qp>, c: &mut Connected) {
     drop(sent);
     if lost {
         qp.fail(Cause::Fatal);
+    }
+}
+
+/// ERROR: the receive of a message that has not come to its end gets nothing more. Before the receive
+/// queue is flushed, so that completions keep their order.
+fn flush_message(qp: &Arc<Qp>) {
+    let Some(roce) = qp.roce() else {
+        return;
+    };
+    let mut c = roce.connected.lock();
+    if core::mem::take(&mut c.have_recv) {
+        let _ = qp.push_recv_error(c.recv.wr_id, status::WR_FLUSH_ERR);
     }
 }
 

@@ -6,6 +6,7 @@
 use super::connected::Connected;
 use super::qp::Path;
 use super::receive::fail;
+use crate::kapi::rdma::qp::QpState;
 use crate::kapi::time;
 use crate::proto::ib::requester::Effect;
 use crate::proto::wire::ib::syndrome::ack_timeout_ns;
@@ -29,11 +30,16 @@ fn due(c: &Connected, path: &Path, now: u64) -> Option<u64> {
 
 /// Sees to it that the clock runs. With the QP's state machines locked.
 pub(super) fn arm(qp: &Arc<Qp>, c: &mut Connected, path: &Path) {
-    if c.timer_armed {
+    if !matches!(qp.state(), QpState::Rts | QpState::Sqd) {
         return;
     }
-    if let Some(ns) = due(c, path, time::monotonic_raw_ns()) {
-        c.timer_armed = true;
+    let now = time::monotonic_raw_ns();
+    if let Some(ns) = due(c, path, now) {
+        // A clock that runs down too early is wound again; one that would be too late is now.
+        if c.rings_at != 0 && c.rings_at <= now.saturating_add(ns) {
+            return;
+        }
+        c.rings_at = now.saturating_add(ns).max(1);
         qp.arm_timer(u32::try_from(ns.div_ceil(MS)).unwrap_or(u32::MAX).max(1));
     }
 }
@@ -47,7 +53,10 @@ pub(super) fn fired(qp: &Arc<Qp>) {
     {
         let mut connected = roce.connected.lock();
         let c = &mut *connected;
-        c.timer_armed = false;
+        c.rings_at = 0;
+        if !matches!(qp.state(), QpState::Rts | QpState::Sqd) {
+            return;
+        }
         let now = time::monotonic_raw_ns();
         match due(c, &path, now) {
             None => return,
