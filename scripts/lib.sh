@@ -134,6 +134,12 @@ kernel_recipe() {
 	key "$TOP/scripts/kernel-prepare" "$ROOTFS/.toolchain"
 }
 
+# point FILE DIRECTORY: says which directory of the cache is in force. At once: other runs read it.
+point() {
+	echo "$2" >"$1.$$"
+	mv "$1.$$" "$1"
+}
+
 # kernel_env stock|custom|debug: sets KREL (release), KTOP (directory in the
 # cache) for that kernel; scripts/kernel and scripts/custom-kernel write the
 # pointers.

@@ -115,6 +115,8 @@ class Probes:
 
     def counts(self):
         hits = dict.fromkeys(self.names, 0)
+        if not hits:
+            return hits
         for line in (TRACING / "kprobe_profile").read_text().splitlines():
             name, n = line.split()[:2]
             if name.removeprefix("rt_") in hits:
