@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* One work request for each reason to refuse it. */
 #include "hostile.h"
+#include <poll.h>
 
 /* The first completion that is neither a success nor flushed. */
 static bool first_error(struct conn *c, struct ibv_wc *wc, unsigned int seconds)
@@ -62,6 +63,7 @@ int reasons(const char *host, const char *port)
 		struct rurdma_send_wqe *w = (void *)raw;
 		struct rurdma_sge *s = (void *)(raw + RURDMA_SEND_HDR);
 		struct ibv_async_event ae;
+		struct pollfd wait = { .events = POLLIN };
 		struct ibv_wc wc = {};
 		struct conn c;
 		int event = -1;
@@ -158,6 +160,9 @@ int reasons(const char *host, const char *port)
 		kick();
 		/* The first one is valid: nothing is to come. */
 		error = first_error(&c, &wc, k ? 20 : 3);
+		/* It is told after the completion; the valid one has none. */
+		wait.fd = device->async_fd;
+		poll(&wait, 1, k ? 2000 : 0);
 		if (!ibv_get_async_event(device, &ae)) {
 			event = ae.event_type;
 			ibv_ack_async_event(&ae);
