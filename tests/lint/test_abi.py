@@ -4,15 +4,11 @@
 import difflib
 
 import pytest
-from abi import HEADER, SNAPSHOT, describe
-from conftest import TOP, sh
+from abi import SNAPSHOT, describe
+from conftest import sh
 
 
 def test_snapshot():
-    if not (TOP / HEADER).exists():
-        pytest.skip("no rurdma-abi.h yet")
-    if not SNAPSHOT.exists():
-        pytest.skip("the contract is not frozen yet: no tests/lint/rurdma-abi.snapshot")
     old, new = SNAPSHOT.read_text().splitlines(), describe().splitlines()
     diff = "\n".join(difflib.unified_diff(old, new, "accepted", "present", lineterm="", n=1))
     assert not diff, (
@@ -24,8 +20,6 @@ def test_snapshot():
 @pytest.mark.parametrize("std", ["c99", "gnu11", "c++17"])
 def test_header_stands_alone(std, tmp_path):
     """User space of any dialect can include it, without warnings or hidden padding."""
-    if not (TOP / HEADER).exists():
-        pytest.skip("no rurdma-abi.h yet")
     cpp = std.startswith("c++")
     src = tmp_path / ("x.cc" if cpp else "x.c")
     src.write_text("#include <rdma/rurdma-abi.h>\nint main(void) { return 0; }\n")
@@ -37,7 +31,5 @@ def test_header_stands_alone(std, tmp_path):
 
 def test_same_layout_for_32_bit(tmp_path):
     """No struct may differ between 32-bit and 64-bit processes."""
-    if not (TOP / HEADER).exists():
-        pytest.skip("no rurdma-abi.h yet")
     a, b = describe("-m64"), describe("-m32")
     assert a == b, "\n".join(difflib.unified_diff(a.splitlines(), b.splitlines(), "64", "32", lineterm="", n=0))

@@ -3,7 +3,6 @@
 
 import re
 
-import pytest
 from conftest import TOP, sh, tracked
 
 DRIVER = "drivers/infiniband/sw/rurdma/"
@@ -45,15 +44,12 @@ def hits(files, pattern):
 
 def test_rustfmt(ksrc):
     files = [f for f in tracked("*.rs") if "generated" not in f]
-    if not files:
-        pytest.skip("no Rust sources yet")
+    assert files
     sh("rustfmt", "--check", "--edition", "2021", "--config-path", str(ksrc / ".rustfmt.toml"), *files)
 
 
 def test_clippy(kbuild):
     """The kernel's own set of lints, through kbuild; warnings count."""
-    if not (TOP / DRIVER / "Makefile").exists():
-        pytest.skip("no module yet")
     out = "/out/clippy"
     # Kbuild does not redo what is up to date, and then says nothing.
     sh("rm", "-f", *[f"{out}/{DRIVER}{o}" for o in ("rurdma_main.o", ".rurdma_main.o.cmd")])
