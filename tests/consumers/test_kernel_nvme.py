@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A kernel consumer: NVMe over RDMA, host and target in one kernel, over a rurdma link.
+"""A kernel consumer: NVMe over RDMA, host and target in one kernel, over a link of each type.
 
 What nvme-rdma and nvmet-rdma exercise is what no user space program can: fast registration
 (REG_MR), the peer's invalidation of it (SEND_INV), the key of all memory, drains, completion
@@ -31,11 +31,11 @@ def modules():
     run("modprobe -r nvmet-rdma nvme-rdma nvmet")
 
 
-@pytest.fixture
-def link(module, modules):
+@pytest.fixture(params=["rurdma", "rurdma_roce"])
+def link(module, modules, request):
     run(
         f"ip link add {NETDEV} type veth peer name nvme-b && ip addr add {ADDR}/24 dev {NETDEV} && "
-        f"ip link set {NETDEV} up && ip link set nvme-b up && rdma link add {DEV} type rurdma netdev {NETDEV}"
+        f"ip link set {NETDEV} up && ip link set nvme-b up && rdma link add {DEV} type {request.param} netdev {NETDEV}"
     )
     try:
         yield DEV

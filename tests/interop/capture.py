@@ -55,8 +55,8 @@ class Decoded:
 class Capture:
     """Of a netdev (of a namespace), from here on. Offloads should be off on both ends."""
 
-    def __init__(self, netdev, netns=None):
-        self.netdev, self.netns = netdev, netns
+    def __init__(self, netdev, netns=None, what="tcp"):
+        self.netdev, self.netns, self.what = netdev, netns, what
         self.file = pathlib.Path(f"/tmp/capture-{os.getpid()}-{next(_serial)}.pcap")
 
     def __enter__(self):
@@ -76,7 +76,7 @@ class Capture:
             "root",
             "-w",
             str(self.file),
-            "tcp",
+            *self.what.split(),
         ]
         self.proc = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         end = time.monotonic() + 20
@@ -98,11 +98,11 @@ class Capture:
         self.file.unlink(missing_ok=True)
 
     def decode(self, limit=300):
-        return Decoded(self.fields(FIELDS, limit))
+        return Decoded(self.fields(FIELDS, limit=limit))
 
-    def fields(self, fields, limit=300):
+    def fields(self, fields, which="iwarp_mpa", limit=300):
         """A line for each frame: the fields by tabs, several values of one by commas."""
         self.stop()
         fields = " ".join(f"-e {f}" for f in fields)
         form = f"-T fields -E separator=/t -E occurrence=a {fields}"
-        return run(f"tshark -n -r {self.file} {GUESSES} -Y iwarp_mpa {form} 2>/dev/null", timeout=limit).out
+        return run(f"tshark -n -r {self.file} {GUESSES} -Y {which} {form} 2>/dev/null", timeout=limit).out
