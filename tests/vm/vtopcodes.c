@@ -120,8 +120,7 @@ static void move(const struct conn *c, const enum ibv_wr_opcode *ops, size_t n, 
 					EQ(wc.invalidated_rkey, r.rkey);
 			}
 			/* An unreliable WRITE is on its way when it is done. */
-			for (long end = now_ms() + SOON; !read && now_ms() < end &&
-			     a.p[r.len - 1] != b.p[r.len - 1];)
+			for (long end = now_ms() + SOON; now_ms() < end && memcmp(a.p, b.p, r.len);)
 				usleep(100);
 			VERIFY(read ? b.p : a.p, r.len, seed);
 			UNTOUCHED((read ? b.p : a.p) + r.len, ROOM - r.len, 0x5a);
