@@ -190,13 +190,6 @@ impl Tx {
             return Err(Stop::Failed);
         };
         let piece = next.piece;
-        let at_end = |extra| {
-            if piece.place.ends() {
-                extra
-            } else {
-                Extra::None
-            }
-        };
         let whole = |r: crate::proto::wqe::send::Remote, length| Remote {
             va: r.addr,
             rkey: r.rkey,
@@ -213,25 +206,19 @@ impl Tx {
                 next.psn,
             )
         };
-        p.solicited = piece.place.ends() && wqe.flags.contains(SendFlags::SOLICITED);
+        let ends = piece.place.ends();
+        p.solicited = ends && wqe.flags.contains(SendFlags::SOLICITED);
+        let extra;
+        (extra, p.extra) = match wqe.op {
+            SendOp::SendImm(imm) | SendOp::WriteImm(_, imm) if ends => (Extra::Imm, imm),
+            SendOp::SendInv(key) if ends => (Extra::Inv, key),
+            _ => (Extra::None, 0),
+        };
         p.opcode.op = match wqe.op {
-            SendOp::Send => Op::Send(piece.place, Extra::None),
-            SendOp::SendImm(imm) => {
-                p.extra = imm;
-                Op::Send(piece.place, at_end(Extra::Imm))
-            }
-            SendOp::SendInv(key) => {
-                p.extra = key;
-                Op::Send(piece.place, at_end(Extra::Inv))
-            }
-            SendOp::Write(r) => {
+            SendOp::Send | SendOp::SendImm(_) | SendOp::SendInv(_) => Op::Send(piece.place, extra),
+            SendOp::Write(r) | SendOp::WriteImm(r, _) => {
                 p.remote = whole(r, wqe.length);
-                Op::Write(piece.place, Extra::None)
-            }
-            SendOp::WriteImm(r, imm) => {
-                p.remote = whole(r, wqe.length);
-                p.extra = imm;
-                Op::Write(piece.place, at_end(Extra::Imm))
+                Op::Write(piece.place, extra)
             }
             SendOp::Read(r) | SendOp::ReadInv(r) => {
                 p.remote = Remote {
