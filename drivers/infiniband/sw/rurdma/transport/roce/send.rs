@@ -8,6 +8,7 @@ use super::qp::Path;
 use crate::cq::{opcode, status};
 use crate::kapi::net::netdev::NetNs;
 use crate::kapi::net::udp::{Route, TxPacket};
+use crate::kapi::rdma::av::Av;
 use crate::kapi::rdma::qp::{QpKind, QpState, WC_REG_MR};
 use crate::kapi::sync::Turn;
 use crate::kapi::time;
@@ -55,8 +56,36 @@ pub(super) struct Tx {
     buf: SendBuf,
     /// Answers have their turn.
     answer_next: bool,
-    /// The way to the peer, looked up once a turn.
-    route: Option<Route>,
+}
+
+/// The way that packets go. It is looked up once a turn for as long as the peer is the same, and not kept
+/// beyond that: a route must not outlive its namespace.
+pub(super) struct Way<'a> {
+    net: &'a NetNs,
+    found: Option<(Av, Route)>,
+}
+
+impl<'a> Way<'a> {
+    fn new(net: &'a NetNs) -> Self {
+        Self { net, found: None }
+    }
+
+    /// Sends a packet to the other end of `av`. Without a route it is lost, as it might be on the way.
+    pub(super) fn send(&mut self, av: &Av, packet: TxPacket) {
+        if self.found.as_ref().is_none_or(|(known, _)| known != av) {
+            self.found = Route::find(
+                self.net,
+                av.ifindex,
+                (&av.src, &av.dst),
+                av.traffic_class,
+                av.flow_label,
+            )
+            .map(|route| (*av, route));
+        }
+        if let Some((_, route)) = &self.found {
+            packet.send(self.net, route, av.sl);
+        }
+    }
 }
 
 impl Tx {
@@ -65,7 +94,6 @@ impl Tx {
             consumer: Consumer::new(0),
             buf: [0; MAX_SEND_BYTES],
             answer_next: false,
-            route: None,
         }
     }
 
@@ -88,17 +116,17 @@ impl Tx {
         let Some(net) = qp.dev.netdev.net() else {
             return Turn::Done;
         };
-        self.route = None;
+        let mut way = Way::new(&net);
         for _ in 0..BUDGET {
             let state = qp.state();
             if matches!(state, QpState::Reset | QpState::Init) {
                 return Turn::Done;
             }
             let built = match roce.kind {
-                QpKind::Ud | QpKind::Gsi => self.datagram(qp, &net, state),
+                QpKind::Ud | QpKind::Gsi => self.datagram(qp, &path, &mut way, state),
                 QpKind::Rc | QpKind::Uc => self
                     .next_packet(qp, &path, state)
-                    .map(|packet| self.send(&net, &path, packet)),
+                    .map(|packet| way.send(&path.av, packet)),
             };
             match built {
                 Ok(()) => {}
@@ -118,23 +146,6 @@ impl Tx {
             }
         }
         Turn::More
-    }
-
-    fn send(&mut self, net: &NetNs, path: &Path, packet: TxPacket) {
-        if self.route.is_none() {
-            let av = &path.av;
-            self.route = Route::find(
-                net,
-                av.ifindex,
-                (&av.src, &av.dst),
-                av.traffic_class,
-                av.flow_label,
-            );
-        }
-        // Without a route it is lost, as it might be on the way.
-        if let Some(route) = &self.route {
-            packet.send(net, route, path.av.sl);
-        }
     }
 
     /// The next packet of a connected QP: answers and requests take turns.
