@@ -112,15 +112,19 @@ impl Tx {
         let Some(roce) = qp.roce() else {
             return Turn::Done;
         };
-        let path = roce.path();
         let Some(net) = qp.dev.netdev.net() else {
             return Turn::Done;
         };
         let mut way = Way::new(&net);
+        // The path after the state, which changes after it.
+        let (mut at, mut path) = (qp.state(), roce.path());
         for _ in 0..BUDGET {
             let state = qp.state();
             if matches!(state, QpState::Reset | QpState::Init) {
                 return Turn::Done;
+            }
+            if state != at {
+                (at, path) = (state, roce.path());
             }
             let built = match roce.kind {
                 QpKind::Ud | QpKind::Gsi => self.datagram(qp, &path, &mut way, state),
