@@ -105,7 +105,7 @@ impl Qp {
     /// is in progress. Any context. True if there may be something to send now.
     pub(super) fn receive(self: &Arc<Self>, sk: Option<&LockedSock>) -> bool {
         let mut answer = false;
-        self.stream().rx.run(|rx| {
+        let turn = self.stream().rx.run(|rx| {
             if let Some(sk) = sk {
                 // A read error is a connection that is gone: `state_change` tells.
                 let _ = sk.read(|chunk| rx.chunk(self, chunk));
@@ -116,6 +116,10 @@ impl Qp {
             answer |= core::mem::take(&mut rx.answer);
             Turn::Done
         });
+        // Who leaves a note is not the socket, which calls one at a time: it is the flush of an ERROR.
+        if turn == Turn::More {
+            self.queue_work();
+        }
         answer
     }
 }
