@@ -394,12 +394,15 @@ impl Tx {
             SendOp::AtomicWrite(_) | SendOp::Flush(..) => Kind::Empty,
             _ => Kind::Plain,
         };
-        // What is done here is done in its turn; a fenced one after what waits for the peer.
+        // What is done here is done in its turn (IBTA volume 1, section 10.8.3.3): what was posted before it
+        // has been sent, and found its memory. A fenced one waits for the answers, too.
         let local = matches!(
             wqe.op,
-            SendOp::Nop | SendOp::LocalInv(_) | SendOp::RegMr(..) | SendOp::BindMw(..)
+            SendOp::LocalInv(_) | SendOp::RegMr(..) | SendOp::BindMw(..)
         );
-        if local && fenced && c.requester.oldest().is_some() {
+        if (local && !c.requester.all_sent())
+            || ((local || wqe.op == SendOp::Nop) && fenced && c.requester.oldest().is_some())
+        {
             return Ok(false);
         }
         self.consumer.advance(units);
