@@ -192,6 +192,36 @@ def delete_under_traffic():
                 run(f"ip netns del {b.name}", timeout=30)
 
 
+def port_is_open(node):
+    """Somebody in the namespace receives what comes to UDP port 4791."""
+    return bool(node.run("ss -ulnH sport = :4791").out.strip())
+
+
+def test_port_is_open_where_the_netdev_is(module):
+    """There while there is a link, and nowhere else: also of links that are made, or end, during a move."""
+    with Node() as one, Node() as other:
+        one.run("ip link add m0 type veth peer name m1")
+        there, back = f"ip link set m0 netns {other.name}", f"ip -n {other.name} link set m0 netns {one.name}"
+        with one.start(f"while :; do {there}; {back}; done"):
+            for _ in range(40):
+                # The device is in the namespace that the netdev was in when it was made.
+                one.run("rdma link add rm0 type rurdma_roce netdev m0; rdma link del rm0", check=False)
+                other.link_del("rm0", check=False)
+        one.run(back, check=False)
+        wait_until(lambda: not port_is_open(one) and not port_is_open(other))
+        one.link_add("rm0", "m0", "rurdma_roce")
+        for _ in range(3):
+            assert port_is_open(one) and not port_is_open(other)
+            one.run(there)
+            assert port_is_open(other) and not port_is_open(one)
+            one.run(back)
+        one.run("rdma link add rm1 type rurdma_roce netdev m1")
+        one.link_del("rm0")
+        assert port_is_open(one)
+        one.link_del("rm1")
+        wait_until(lambda: not port_is_open(one))
+
+
 def test_module_unloads_with_roce_links_up(module):
     """And nothing of it is left."""
     with Pair(kind="rurdma_roce"), Node():

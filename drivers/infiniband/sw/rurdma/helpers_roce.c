@@ -76,6 +76,11 @@ bool rurdma_modify_is_ok(enum ib_qp_state cur, enum ib_qp_state next, enum ib_qp
 	return ib_modify_qp_is_ok(cur, next, type, mask);
 }
 
+bool rurdma_has_ipv6(void)
+{
+	return ipv6_mod_enabled();
+}
+
 int rurdma_udp_create(struct net *net, int family, struct socket **sock)
 {
 	int err = sock_create_kern(net, family, SOCK_DGRAM, IPPROTO_UDP, sock);

@@ -45,6 +45,7 @@ bool rurdma_is_own_gid(struct ib_device *dev, const u8 *gid);
 bool rurdma_modify_is_ok(enum ib_qp_state cur, enum ib_qp_state next, enum ib_qp_type type,
 			 int mask);
 
+bool rurdma_has_ipv6(void);
 int rurdma_udp_create(struct net *net, int family, struct socket **sock);
 struct sk_buff *rurdma_udp_receive(struct sock *sk);
 bool rurdma_udp_parse(struct sk_buff *skb, struct rurdma_datagram *d);

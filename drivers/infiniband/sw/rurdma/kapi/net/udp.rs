@@ -43,6 +43,12 @@ impl Datagram<'_> {
     }
 }
 
+/// Whether there is IPv6: the kernel has it, and it is not switched off.
+pub(crate) fn has_ipv6() -> bool {
+    // SAFETY: Pure function.
+    unsafe { bindings::rurdma_has_ipv6() }
+}
+
 /// Datagrams of one `data_ready`: as each datagram brings one, all are read.
 const BUDGET: u32 = 64;
 

@@ -139,7 +139,7 @@ impl Transport for Roce {
     }
 
     fn link_begins(&self, dev: &Arc<Device>) -> Result {
-        ns::join(dev)
+        ns::begin(dev)
     }
 
     fn netdev_leaves(&self, dev: &Device) {
@@ -158,13 +158,13 @@ impl Transport for Roce {
     }
 
     fn netdev_arrives(&self, dev: &Arc<Device>) {
-        if let Err(e) = ns::join(dev) {
+        if let Err(e) = ns::arrive(dev) {
             pr_warn!("{}: UDP port 4791: {e:?}\n", dev.netdev.name());
         }
     }
 
     fn device_goes(&self, dev: &Device) {
-        ns::leave(dev);
+        ns::end(dev);
     }
 
     fn max_ah(&self) -> u32 {
