@@ -156,6 +156,14 @@ def test_multicast(pair, test, group):
     assert group not in a.run(f"ip maddr show dev {a.netdev}").out
 
 
+@pytest.mark.parametrize("group", ["239.7.7.9", "ff15::7779"])
+def test_multicast_after_a_move(module, group):
+    """A netdev that moves leaves its groups, whoever is in them. See vtmcast.c."""
+    with Pair(kind="rurdma_roce") as p:
+        a, b = p.a, p.b
+        run(["vtmcast", "moved", a.ip, a.name, a.dev, b.name, b.dev, group])
+
+
 def test_dead_peer(pair):
     """Retries are exceeded: the completion says so."""
     with Pair(kind="rurdma_roce") as p:

@@ -281,8 +281,10 @@ impl Device {
         self.qps.get(number)
     }
 
-    /// The netdev leaves for another namespace: connections end, the port is down until it arrives.
+    /// The netdev leaves for another namespace: connections end, the port is down until it arrives. With the
+    /// RTNL held.
     pub(crate) fn netdev_moves(&self) {
+        self.groups.netdev_moves();
         self.transport.netdev_leaves(self);
         self.netdev_changed();
     }

@@ -209,43 +209,31 @@ bool rurdma_mc_is_group(const u8 *gid)
 					  ipv6_addr_is_multicast(addr);
 }
 
-/* In a namespace where the device is not (any more) it has joined nothing. */
-int rurdma_mc_join(struct net_device *dev, const struct net *net, const u8 *gid)
+/* Both with the RTNL held. */
+int rurdma_mc_join(struct net_device *dev, const u8 *gid)
 {
 	const struct in6_addr *addr = addr6_of(gid);
 	struct in_device *in_dev;
-	int err = 0;
 
-	rtnl_lock();
-	if (!net_eq(dev_net(dev), net)) {
-		err = -ENODEV;
-	} else if (!ipv6_addr_v4mapped(addr)) {
-		err = __in6_dev_get(dev) ? ipv6_dev_mc_inc(dev, addr) : -ENODEV;
-	} else {
-		in_dev = __in_dev_get_rtnl(dev);
-		if (in_dev)
-			ip_mc_inc_group(in_dev, addr->s6_addr32[3]);
-		else
-			err = -ENODEV;
-	}
-	rtnl_unlock();
-	return err;
+	if (!ipv6_addr_v4mapped(addr))
+		return __in6_dev_get(dev) ? ipv6_dev_mc_inc(dev, addr) : -ENODEV;
+	in_dev = __in_dev_get_rtnl(dev);
+	if (!in_dev)
+		return -ENODEV;
+	ip_mc_inc_group(in_dev, addr->s6_addr32[3]);
+	return 0;
 }
 
-void rurdma_mc_leave(struct net_device *dev, const struct net *net, const u8 *gid)
+void rurdma_mc_leave(struct net_device *dev, const u8 *gid)
 {
 	const struct in6_addr *addr = addr6_of(gid);
 	struct in_device *in_dev;
 
-	rtnl_lock();
-	if (!net_eq(dev_net(dev), net)) {
-		/* gone with its in_device */
-	} else if (!ipv6_addr_v4mapped(addr)) {
+	if (!ipv6_addr_v4mapped(addr)) {
 		ipv6_dev_mc_dec(dev, addr);
 	} else {
 		in_dev = __in_dev_get_rtnl(dev);
 		if (in_dev)
 			ip_mc_dec_group(in_dev, addr->s6_addr32[3]);
 	}
-	rtnl_unlock();
 }

@@ -35,8 +35,8 @@ struct rurdma_datagram {
 };
 
 bool rurdma_mc_is_group(const u8 *gid);
-int rurdma_mc_join(struct net_device *dev, const struct net *net, const u8 *gid);
-void rurdma_mc_leave(struct net_device *dev, const struct net *net, const u8 *gid);
+int rurdma_mc_join(struct net_device *dev, const u8 *gid);
+void rurdma_mc_leave(struct net_device *dev, const u8 *gid);
 
 u32 rurdma_core_port_roce(void);
 int rurdma_read_av(const struct rdma_ah_attr *attr, struct rurdma_av *av);

@@ -5,12 +5,15 @@
 #![forbid(unsafe_code)]
 
 use crate::device::Device;
-use crate::kapi::net::group::{self, Joined};
+use crate::kapi::net::group;
 use crate::kapi::net::netdev::NetDevice;
+use crate::kapi::net::rtnl::Rtnl;
 use crate::kapi::sync::{new_spinlock_irq, SpinLockIrq};
 use crate::qp::Qp;
 use kernel::alloc::flags::GFP_KERNEL;
 use kernel::prelude::*;
+use kernel::sync::atomic::ordering::Relaxed;
+use kernel::sync::atomic::Atomic;
 use kernel::sync::{new_mutex, Arc, Mutex};
 
 /// Memberships of a device, and of a group.
@@ -21,8 +24,8 @@ pub(crate) const MAX_MEMBERS: u32 = 8192;
 struct Member {
     gid: [u8; 16],
     qpn: u32,
-    /// What the netdev joined for it.
-    group: Joined,
+    /// What [`Groups::moves`] was when the netdev joined for it. With a move it has left all groups.
+    moves: i64,
 }
 
 impl Member {
@@ -40,6 +43,8 @@ pub(crate) struct Groups {
     /// In order. Never changed, but replaced: whoever delivers a datagram keeps what there was.
     #[pin]
     members: SpinLockIrq<Arc<KVec<Member>>>,
+    /// Times that the netdev has left a namespace. Changed, and compared, under the RTNL.
+    moves: Atomic<i64>,
 }
 
 impl Groups {
@@ -49,6 +54,7 @@ impl Groups {
         Ok(pin_init!(Self {
             change <- new_mutex!((), "Groups::change"),
             members <- new_spinlock_irq!(none, "Groups::members"),
+            moves: Atomic::new(0),
         }))
     }
 
@@ -61,6 +67,27 @@ impl Groups {
         let old = core::mem::replace(&mut *self.members.lock(), new);
         drop(old);
         Ok(())
+    }
+
+    /// The netdev leaves its namespace, and all groups with it. With the RTNL held.
+    pub(crate) fn netdev_moves(&self) {
+        self.moves.fetch_add(1, Relaxed);
+    }
+
+    /// The netdev joins the group for a QP.
+    fn join(&self, netdev: &NetDevice, gid: [u8; 16], qpn: u32) -> Result<Member> {
+        let rtnl = Rtnl::lock();
+        group::join(&rtnl, netdev, &gid)?;
+        let moves = self.moves.load(Relaxed);
+        Ok(Member { gid, qpn, moves })
+    }
+
+    /// The netdev leaves the group again, unless it has by a move.
+    fn leave(&self, netdev: &NetDevice, member: &Member) {
+        let rtnl = Rtnl::lock();
+        if member.moves == self.moves.load(Relaxed) {
+            group::leave(&rtnl, netdev, &member.gid);
+        }
     }
 
     /// `ibv_attach_mcast(3)`; the netdev joins the group. Attaching twice is no error. EINVAL: no
@@ -80,13 +107,13 @@ impl Groups {
         let mut members = KVec::with_capacity(old.len() + 1, GFP_KERNEL)?;
         let (before, after) = old.split_at_checked(at).ok_or(EINVAL)?;
         members.extend_from_slice(before, GFP_KERNEL)?;
-        let group = group::join(netdev, &gid)?;
+        let member = self.join(netdev, gid, qpn)?;
         members
-            .push(Member { gid, qpn, group }, GFP_KERNEL)
+            .push(member, GFP_KERNEL)
             .and_then(|()| members.extend_from_slice(after, GFP_KERNEL))
             .map_err(Error::from)
             .and_then(|()| self.replace(members))
-            .inspect_err(|_| group::leave(netdev, &gid, group))
+            .inspect_err(|_| self.leave(netdev, &member))
     }
 
     /// `ibv_detach_mcast(3)`; the netdev leaves the group. EINVAL: the QP is not in it. Process context.
@@ -102,7 +129,7 @@ impl Groups {
             members.push(*m, GFP_KERNEL)?;
         }
         self.replace(members)?;
-        group::leave(netdev, &gid, gone.group);
+        self.leave(netdev, &gone);
         Ok(())
     }
 }
