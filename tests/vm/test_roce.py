@@ -147,7 +147,7 @@ def test_multicast_of_rdma_cm(pair):
 
 
 @pytest.mark.parametrize("group", ["239.7.7.8", "ff15::7777"])
-@pytest.mark.parametrize("test", ["members", "same_host", "errors", "left_behind"])
+@pytest.mark.parametrize("test", ["members", "many", "same_host", "errors", "left_behind"])
 def test_multicast(pair, test, group):
     """ibv_attach_mcast(3): the netdev joins as long as a QP is in the group. See vtmcast.c."""
     a, b = pair.a, pair.b

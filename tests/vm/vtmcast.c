@@ -160,6 +160,36 @@ static void members(void)
 	gone(&stranger);
 }
 
+/* More than a softirq delivers to: they hear it later, all of it, in order; and so do those who are left. */
+static void many(void)
+{
+	struct member from, m[40];
+	struct ibv_ah *ah;
+
+	choose_gids();
+	from = new_member(&B, QKEY);
+	ah = to_group(&B);
+	for (size_t i = 0; i < ARRAY_SIZE(m); i++) {
+		m[i] = new_member(&A, QKEY);
+		OK(ibv_attach_mcast(m[i].qp, &group, 0));
+	}
+	for (uint32_t seed = 0; seed < N / 2; seed++)
+		say(&B, &from, ah, seed);
+	for (size_t i = 0; i < 20; i++)
+		OK(ibv_detach_mcast(m[i].qp, &group, 0));
+	for (uint32_t seed = N / 2; seed < N; seed++)
+		say(&B, &from, ah, seed);
+	for (size_t i = 20; i < ARRAY_SIZE(m); i++) {
+		for (uint32_t seed = 0; seed < N; seed++)
+			hears(&m[i], &from, seed, seed);
+		OK(ibv_detach_mcast(m[i].qp, &group, 0));
+	}
+	OK(ibv_destroy_ah(ah));
+	gone(&from);
+	for (size_t i = 0; i < ARRAY_SIZE(m); i++)
+		gone(&m[i]);
+}
+
 /* The sender's own host has members, too. */
 static void same_host(void)
 {
@@ -261,7 +291,7 @@ static void moved(void)
 }
 
 static const struct test tests[] = {
-	T(members), T(same_host), T(errors), T(left_behind), T(moved),
+	T(members), T(many), T(same_host), T(errors), T(left_behind), T(moved),
 };
 
 int main(int argc, char **argv)

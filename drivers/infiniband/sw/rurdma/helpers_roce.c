@@ -103,6 +103,11 @@ struct sk_buff *rurdma_udp_receive(struct sock *sk)
 	return __skb_recv_udp(sk, MSG_DONTWAIT, &off, &err);
 }
 
+void rurdma_skb_get(struct sk_buff *skb)
+{
+	skb_get(skb);
+}
+
 bool rurdma_udp_parse(struct sk_buff *skb, struct rurdma_datagram *d)
 {
 	const struct udphdr *udp;

@@ -48,6 +48,7 @@ bool rurdma_modify_is_ok(enum ib_qp_state cur, enum ib_qp_state next, enum ib_qp
 bool rurdma_has_ipv6(void);
 int rurdma_udp_create(struct net *net, int family, struct socket **sock);
 struct sk_buff *rurdma_udp_receive(struct sock *sk);
+void rurdma_skb_get(struct sk_buff *skb);
 bool rurdma_udp_parse(struct sk_buff *skb, struct rurdma_datagram *d);
 
 struct sk_buff *rurdma_alloc_packet(unsigned int len);

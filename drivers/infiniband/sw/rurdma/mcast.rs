@@ -8,7 +8,10 @@ use crate::device::Device;
 use crate::kapi::net::group;
 use crate::kapi::net::netdev::NetDevice;
 use crate::kapi::net::rtnl::Rtnl;
+use crate::kapi::net::udp::KeptDatagram;
+use crate::kapi::rdma::stats::Counter;
 use crate::kapi::sync::{new_spinlock_irq, SpinLockIrq};
+use crate::proto::ib::backlog::{Backlog, Offer, Place};
 use crate::qp::Qp;
 use kernel::alloc::flags::GFP_KERNEL;
 use kernel::prelude::*;
@@ -18,6 +21,8 @@ use kernel::sync::{new_mutex, Arc, Mutex};
 
 /// Memberships of a device, and of a group.
 pub(crate) const MAX_MEMBERS: u32 = 8192;
+/// Packets of a device that may wait to be delivered.
+const MAX_LATE: usize = 256;
 
 /// A QP in a group.
 #[derive(Clone, Copy)]
@@ -45,16 +50,24 @@ pub(crate) struct Groups {
     members: SpinLockIrq<Arc<KVec<Member>>>,
     /// Times that the netdev has left a namespace. Changed, and compared, under the RTNL.
     moves: Atomic<i64>,
+    /// What was sent to groups with many members.
+    #[pin]
+    late: SpinLockIrq<Backlog<KVec<Place<KeptDatagram>>>>,
 }
 
 impl Groups {
-    /// None.
-    pub(crate) fn new() -> Result<impl PinInit<Self>> {
+    /// None, of a device with room for `max` memberships.
+    pub(crate) fn new(max: u32) -> Result<impl PinInit<Self>> {
         let none = Arc::new(KVec::new(), GFP_KERNEL)?;
+        let mut places = KVec::new();
+        for _ in 0..MAX_LATE.min(max as usize) {
+            places.push(Place::default(), GFP_KERNEL)?;
+        }
         Ok(pin_init!(Self {
             change <- new_mutex!((), "Groups::change"),
             members <- new_spinlock_irq!(none, "Groups::members"),
             moves: Atomic::new(0),
+            late <- new_spinlock_irq!(Backlog::new(places), "Groups::late"),
         }))
     }
 
@@ -134,15 +147,81 @@ impl Groups {
     }
 }
 
+impl Groups {
+    /// Takes the oldest packet that waits, and the group that it is for; [`Device::late_done`] follows. Any
+    /// context.
+    pub(crate) fn take_late(&self) -> Option<([u8; 16], KeptDatagram)> {
+        self.late.lock().take()
+    }
+
+    /// The device goes: no packet waits from now on but for those that do already. Any context.
+    pub(crate) fn close(&self) {
+        self.late.lock().close();
+    }
+
+    /// Those in a group.
+    fn of<'a>(members: &'a [Member], gid: &[u8; 16]) -> &'a [Member] {
+        let from = members.partition_point(|m| m.gid < *gid);
+        let rest = members.get(from..).unwrap_or(&[]);
+        let n = rest.partition_point(|m| m.gid == *gid);
+        rest.get(..n).unwrap_or(&[])
+    }
+}
+
 impl Device {
-    /// Hands what was sent to a group to each QP in it. Any context.
-    pub(crate) fn for_members(&self, gid: &[u8; 16], f: impl Fn(&Arc<Qp>)) {
+    /// Hands what was sent to a group to each QP in it: now, or, where these are many, later by way of
+    /// [`Transport::deliver_late`](crate::transport::Transport::deliver_late). Any context.
+    pub(crate) fn to_group(
+        self: &Arc<Self>,
+        gid: &[u8; 16],
+        keep: impl FnOnce() -> KeptDatagram,
+        f: impl Fn(&Arc<Qp>),
+    ) {
         let members = self.groups.snapshot();
-        let first = members.partition_point(|m| m.gid < *gid);
-        for m in members.iter().skip(first).take_while(|m| m.gid == *gid) {
+        let members = Groups::of(&members, gid);
+        if members.is_empty() {
+            return;
+        }
+        let offer = {
+            let mut late = self.groups.late.lock();
+            let offer = late.offer(gid, members.len(), keep);
+            if offer == Offer::Later {
+                // With the lock held: nothing is queued once it is closed.
+                self.queue_work();
+            }
+            offer
+        };
+        match offer {
+            Offer::Now => self.each(members, f),
+            Offer::Later => {}
+            Offer::Lost => self.counters.count(Counter::MulticastDropped),
+        }
+    }
+
+    /// Hands what waited to each QP that is in the group now. Any context.
+    pub(crate) fn to_group_late(&self, gid: &[u8; 16], f: impl Fn(&Arc<Qp>)) {
+        self.each(Groups::of(&self.groups.snapshot(), gid), f);
+    }
+
+    fn each(&self, members: &[Member], f: impl Fn(&Arc<Qp>)) {
+        for m in members {
             if let Some(qp) = self.qps.get(m.qpn) {
                 f(&qp);
             }
         }
+    }
+
+    /// The packet that was taken is delivered. True if the next one is to be; where the budget is `spent`,
+    /// that is the workqueue's. Any context.
+    pub(crate) fn late_done(self: &Arc<Self>, spent: bool) -> bool {
+        let mut late = self.groups.late.lock();
+        if !late.done() {
+            return false;
+        }
+        if spent && !late.is_closed() {
+            self.queue_work();
+            return false;
+        }
+        true
     }
 }

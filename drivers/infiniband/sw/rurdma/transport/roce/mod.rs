@@ -165,6 +165,7 @@ impl Transport for Roce {
 
     fn device_goes(&self, dev: &Device) {
         ns::end(dev);
+        dev.groups.close();
     }
 
     fn max_ah(&self) -> u32 {
@@ -173,6 +174,10 @@ impl Transport for Roce {
 
     fn max_mcast(&self) -> u32 {
         MAX_MEMBERS
+    }
+
+    fn deliver_late(&self, dev: &Arc<Device>) {
+        receive::late(dev);
     }
 
     fn supports(&self, _kind: QpKind) -> bool {
