@@ -318,6 +318,41 @@ fn fence() {
     assert_eq!(r.atomic_response(Psn::new(0)), Effect::None);
 }
 
+/// LOCAL_INV and its like, which are not sent, are done when everything before them was: depth and window
+/// may keep that, and so may what is sent again. Answers are not waited for.
+#[test]
+fn what_is_not_sent_yet_is_known() {
+    let mut r = requester(1, 7);
+    assert!(r.all_sent());
+    push(&mut r, Kind::Atomic, false, 0);
+    push(&mut r, Kind::Atomic, false, 1);
+    assert_eq!(send(&mut r), [0]);
+    assert!(!r.all_sent());
+    let place = Effect::Place {
+        cookie: 0,
+        offset: 0,
+    };
+    assert_eq!(r.atomic_response(Psn::new(0)), place);
+    r.placed(Psn::new(0));
+    assert_eq!(send(&mut r), [1]);
+    assert!(r.all_sent());
+    assert_eq!(r.timed_out(), Effect::Progress);
+    assert!(!r.all_sent());
+    assert_eq!(send(&mut r), [1]);
+    assert!(r.all_sent());
+
+    let mut r = requester(1, 7);
+    r.push(Request {
+        length: 65 * MTU.bytes(),
+        ..Request::default()
+    });
+    assert_eq!(send(&mut r).len(), 64);
+    assert!(!r.all_sent());
+    assert_eq!(r.acknowledged(Psn::new(9), Syndrome::Ack), Effect::Progress);
+    assert_eq!(send(&mut r).len(), 1);
+    assert!(r.all_sent());
+}
+
 #[test]
 fn retries_are_counted() {
     let mut r = requester(1, 2);

@@ -30,6 +30,7 @@ use kernel::str::CStr;
 use kernel::sync::atomic::ordering::Relaxed;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::{new_mutex, Arc, Mutex};
+use kernel::workqueue::{impl_has_work, new_work, Work, WorkItem};
 
 /// QPs of a device.
 pub(crate) const MAX_QP: u32 = 32768;
@@ -139,6 +140,21 @@ pub(crate) struct Device {
     pub(crate) limits: Limits,
     /// The port was active at the last look.
     port_active: Atomic<bool>,
+    /// Delivers what is delivered late.
+    #[pin]
+    work: Work<Device>,
+}
+
+impl_has_work! {
+    impl HasWork<Self> for Device { self.work }
+}
+
+impl WorkItem for Device {
+    type Pointer = Arc<Device>;
+
+    fn run(this: Arc<Device>) {
+        this.transport.deliver_late(&this);
+    }
 }
 
 impl Device {
@@ -155,7 +171,7 @@ impl Device {
         let mac = mac_of(netdev, stand_in);
         let wq = registry::workqueue()?;
         let kernel_memory = Memory::kernel()?;
-        let groups = Groups::new()?;
+        let groups = Groups::new(transport.max_mcast())?;
         let dev = Arc::pin_init(
             try_pin_init!(Self {
                 handle,
@@ -182,6 +198,7 @@ impl Device {
                     ah: Quota::new(transport.max_ah()),
                 },
                 port_active: Atomic::new(netdev.is_operational()),
+                work <- new_work!("Device::work"),
             }),
             GFP_KERNEL,
         )?;
@@ -276,13 +293,21 @@ impl Device {
         Ok(gid)
     }
 
+    /// Has the device's work done by the workqueue. Any context.
+    pub(crate) fn queue_work(self: &Arc<Self>) {
+        // If it is queued already, that run sees what there is to do now.
+        let _ = self.wq.queue().enqueue::<_, 0>(self.clone());
+    }
+
     /// The QP with this number.
     pub(crate) fn qp_by_number(&self, number: u32) -> Option<Arc<Qp>> {
         self.qps.get(number)
     }
 
-    /// The netdev leaves for another namespace: connections end, the port is down until it arrives.
+    /// The netdev leaves for another namespace: connections end, the port is down until it arrives. With the
+    /// RTNL held.
     pub(crate) fn netdev_moves(&self) {
+        self.groups.netdev_moves();
         self.transport.netdev_leaves(self);
         self.netdev_changed();
     }

@@ -365,6 +365,7 @@ static const struct rdma_stat_desc rurdma_counters[RURDMA_COUNTERS] = {
 	[RURDMA_COUNT_ACCESS_ERRORS].name = "access_errors",
 	[RURDMA_COUNT_RECEIVER_NOT_READY].name = "receiver_not_ready",
 	[RURDMA_COUNT_CQ_OVERFLOWS].name = "cq_overflows",
+	[RURDMA_COUNT_MULTICAST_DROPPED].name = "multicast_dropped",
 };
 
 struct rdma_hw_stats *rurdma_alloc_port_stats(void)

@@ -83,6 +83,7 @@ enum rurdma_counter {
 	RURDMA_COUNT_ACCESS_ERRORS,
 	RURDMA_COUNT_RECEIVER_NOT_READY,
 	RURDMA_COUNT_CQ_OVERFLOWS,
+	RURDMA_COUNT_MULTICAST_DROPPED,
 	RURDMA_COUNTERS
 };
 struct rdma_hw_stats *rurdma_alloc_port_stats(void);

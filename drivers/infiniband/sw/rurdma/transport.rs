@@ -59,6 +59,8 @@ pub(crate) trait Transport: Sync {
     fn max_mcast(&self) -> u32 {
         0
     }
+    /// Deliver what was kept for that ([`Device::to_group`]). Process context.
+    fn deliver_late(&self, _dev: &Arc<Device>) {}
     /// Whether there are QPs of this type.
     fn supports(&self, kind: QpKind) -> bool;
 

@@ -17,6 +17,7 @@ pub mod access;
 pub mod atomic;
 pub mod ib;
 pub mod iwarp;
+pub mod owner;
 pub mod ring;
 pub mod serial;
 pub mod sync;

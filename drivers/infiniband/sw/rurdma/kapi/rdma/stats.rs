@@ -30,6 +30,8 @@ pub(crate) enum Counter {
     ReceiverNotReady = bindings::rurdma_counter_RURDMA_COUNT_RECEIVER_NOT_READY,
     /// Completions that found no room in their CQ.
     CqOverflows = bindings::rurdma_counter_RURDMA_COUNT_CQ_OVERFLOWS,
+    /// Multicast packets that found too many others waiting.
+    MulticastDropped = bindings::rurdma_counter_RURDMA_COUNT_MULTICAST_DROPPED,
 }
 
 /// How many counters there are.

@@ -328,6 +328,12 @@ impl<S: DerefMut<Target = [Slot]>> Requester<S> {
         }
     }
 
+    /// Whether all work requests that were put in were sent, each packet, and are not to be sent again as
+    /// far as is known.
+    pub fn all_sent(&self) -> bool {
+        self.at == self.tail
+    }
+
     /// Whether answers are outstanding, so that the timer has to run.
     pub fn awaits_answer(&self) -> bool {
         self.unacked != self.unsent && !self.waits

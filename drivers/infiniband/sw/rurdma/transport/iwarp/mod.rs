@@ -93,24 +93,32 @@ impl Transport for Iwarp {
     }
 
     fn drain(&self, qp: &Arc<Qp>) {
-        qp.stream_drain();
+        if let Some(qp) = qp.streaming() {
+            qp.stream_drain();
+        }
     }
 
     fn disconnect(&self, qp: &Arc<Qp>) {
-        qp.stream_abort();
+        if let Some(qp) = qp.streaming() {
+            qp.stream_abort();
+        }
         cm::qp_goes(qp);
     }
 
     fn reset(&self, qp: &Arc<Qp>) -> Result {
-        qp.stream_reset()
+        qp.streaming().ok_or(EINVAL)?.stream_reset()
     }
 
     fn run(&self, qp: &Arc<Qp>) {
-        qp.stream_run();
+        if let Some(qp) = qp.streaming() {
+            qp.stream_run();
+        }
     }
 
     fn destroy_qp(&self, qp: &Arc<Qp>) {
-        qp.stream_forget();
+        if let Some(qp) = qp.streaming() {
+            qp.stream_forget();
+        }
     }
 
     fn netdev_leaves(&self, dev: &Device) {

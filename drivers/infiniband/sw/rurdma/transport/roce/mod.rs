@@ -139,7 +139,7 @@ impl Transport for Roce {
     }
 
     fn link_begins(&self, dev: &Arc<Device>) -> Result {
-        ns::join(dev)
+        ns::begin(dev)
     }
 
     fn netdev_leaves(&self, dev: &Device) {
@@ -158,13 +158,14 @@ impl Transport for Roce {
     }
 
     fn netdev_arrives(&self, dev: &Arc<Device>) {
-        if let Err(e) = ns::join(dev) {
+        if let Err(e) = ns::arrive(dev) {
             pr_warn!("{}: UDP port 4791: {e:?}\n", dev.netdev.name());
         }
     }
 
     fn device_goes(&self, dev: &Device) {
-        ns::leave(dev);
+        ns::end(dev);
+        dev.groups.close();
     }
 
     fn max_ah(&self) -> u32 {
@@ -173,6 +174,10 @@ impl Transport for Roce {
 
     fn max_mcast(&self) -> u32 {
         MAX_MEMBERS
+    }
+
+    fn deliver_late(&self, dev: &Arc<Device>) {
+        receive::late(dev);
     }
 
     fn supports(&self, _kind: QpKind) -> bool {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Receiving: datagrams from the socket to the QP that they are for. In softirq.
+//! Receiving: datagrams from the socket to the QP that they are for. In softirq, but for [`late`].
 
 use super::connected::Connected;
 use super::datagram;
@@ -14,11 +14,13 @@ use crate::kapi::rdma::attr::access;
 use crate::kapi::rdma::av::gid_of_ip;
 use crate::kapi::rdma::qp::{QpKind, QpState};
 use crate::kapi::rdma::stats::Counter;
+use crate::kapi::task::cond_resched;
 use crate::kapi::time;
 use crate::mr::sges::{locate, scatter, scatter_bytes, Sges};
 use crate::mr::Span;
 use crate::proto::access::{Access, Denied, Rights};
 use crate::proto::atomic::AtomicOp;
+use crate::proto::ib::cut::Mtu;
 use crate::proto::ib::requester::Effect;
 use crate::proto::ib::responder::{Step, Verdict};
 use crate::proto::wire::ib::flush::FlushKind;
@@ -38,6 +40,8 @@ use kernel::sync::Arc;
 
 /// The bits of a P_Key that name a partition, all set: the default one.
 const PKEY_BASE: u16 = 0x7fff;
+/// Multicast packets that were put off and are delivered in one go.
+const LATE: u32 = 16;
 
 /// A packet has come for one of these links.
 pub(super) fn datagram(links: &Links, d: &Datagram<'_>) {
@@ -76,7 +80,8 @@ fn deliver(qp: &Arc<Qp>, d: &Datagram<'_>, r: &Received) {
     qp.gate.leave();
 }
 
-/// A packet for a group: every QP of it gets it that belongs to the link by which it came.
+/// A packet for a group: every QP of it gets it that belongs to the link by which it came; where these are
+/// many, later.
 fn multicast(links: &Links, d: &Datagram<'_>, r: &Received, dst: &IpAddr, fields: &IpFields) {
     let here = |dev: &Arc<Device>| (dev.netdev.ifindex() == d.ifindex).then(|| dev.clone());
     let Some(dev) = links.find(here) else {
@@ -86,7 +91,30 @@ fn multicast(links: &Links, d: &Datagram<'_>, r: &Received, dst: &IpAddr, fields
         dev.counters.count(Counter::CrcErrors);
         return;
     }
-    dev.for_members(&gid_of_ip(dst), |qp| deliver(qp, d, r));
+    // Longer than any datagram: nobody takes it, and it is not to be kept.
+    if r.payload_len > Mtu::MAX.bytes() as usize {
+        return;
+    }
+    dev.to_group(&gid_of_ip(dst), || d.keep(), |qp| deliver(qp, d, r));
+}
+
+/// Delivers what was put off, as the budget allows. Process context.
+pub(super) fn late(dev: &Arc<Device>) {
+    let mut left = LATE;
+    while let Some((gid, kept)) = dev.groups.take_late() {
+        let d = kept.get();
+        if let Ok(r) = Packet::parse(d.payload, d.payload.len()) {
+            dev.to_group_late(&gid, |qp| {
+                deliver(qp, d, &r);
+                cond_resched();
+            });
+        }
+        drop(kept);
+        left = left.saturating_sub(1);
+        if !dev.late_done(left == 0) {
+            return;
+        }
+    }
 }
 
 /// The QP that a packet from `src` to `dst` is for.
