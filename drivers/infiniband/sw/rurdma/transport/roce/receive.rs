@@ -5,7 +5,7 @@
 use super::connected::Connected;
 use super::datagram;
 use super::ns::Links;
-use super::packet::{icrc_is_right, read_ip};
+use super::packet::KernelCrc;
 use super::send::complete;
 use crate::cq::{opcode, status, WC_WITH_IMM, WC_WITH_INVALIDATE};
 use crate::device::Device;
@@ -22,7 +22,8 @@ use crate::proto::atomic::AtomicOp;
 use crate::proto::ib::requester::Effect;
 use crate::proto::ib::responder::{Step, Verdict};
 use crate::proto::wire::ib::flush::FlushKind;
-use crate::proto::wire::ib::icrc::IpFields;
+use crate::proto::wire::ib::icrc;
+use crate::proto::wire::ib::ip::IpFields;
 use crate::proto::wire::ib::opcode::{Extra, Op};
 use crate::proto::wire::ib::packet::{Atomic, Packet, Received, Remote};
 use crate::proto::wire::ib::syndrome::{rnr_timer_us, Nak, Syndrome};
@@ -41,7 +42,7 @@ const PKEY_BASE: u16 = 0x7fff;
 
 /// A packet has come for one of these links.
 pub(super) fn datagram(links: &Links, d: &Datagram<'_>) {
-    let Some((src, dst, fields)) = read_ip(d.ip) else {
+    let Some(fields) = IpFields::read(d.ip) else {
         return;
     };
     let Ok(r) = Packet::parse(d.payload, d.payload.len()) else {
@@ -51,12 +52,12 @@ pub(super) fn datagram(links: &Links, d: &Datagram<'_>) {
         return;
     }
     if r.packet.qpn == QPN_MULTICAST {
-        return multicast(links, d, &r, &dst, &fields);
+        return multicast(links, d, &r, &fields);
     }
-    let Some(qp) = qp_of(links, r.packet.qpn, &src, &dst) else {
+    let Some(qp) = qp_of(links, r.packet.qpn, &fields.src(), &fields.dst()) else {
         return;
     };
-    if !icrc_is_right(&fields, (d.src_port, d.dst_port), d.payload) {
+    if !icrc::is_right::<KernelCrc>(&fields, d.src_port, d.dst_port, d.payload) {
         qp.dev.counters.count(Counter::CrcErrors);
         return;
     }
@@ -77,16 +78,16 @@ fn deliver(qp: &Arc<Qp>, d: &Datagram<'_>, r: &Received) {
 }
 
 /// A packet for a group: every QP of it gets it that belongs to the link by which it came.
-fn multicast(links: &Links, d: &Datagram<'_>, r: &Received, dst: &IpAddr, fields: &IpFields) {
+fn multicast(links: &Links, d: &Datagram<'_>, r: &Received, fields: &IpFields) {
     let here = |dev: &Arc<Device>| (dev.netdev.ifindex() == d.ifindex).then(|| dev.clone());
     let Some(dev) = links.find(here) else {
         return;
     };
-    if !icrc_is_right(fields, (d.src_port, d.dst_port), d.payload) {
+    if !icrc::is_right::<KernelCrc>(fields, d.src_port, d.dst_port, d.payload) {
         dev.counters.count(Counter::CrcErrors);
         return;
     }
-    dev.for_members(&gid_of_ip(dst), |qp| deliver(qp, d, r));
+    dev.for_members(&gid_of_ip(&fields.dst()), |qp| deliver(qp, d, r));
 }
 
 /// The QP that a packet from `src` to `dst` is for.
