@@ -357,3 +357,57 @@ fn wrong_answers() {
     send(&mut r);
     assert_eq!(r.read_response(Psn::new(0), 8), Effect::Failed(BAD_RESP));
 }
+
+/// Messages of 2^22 packets: however far ahead an answer is, it is none to a read before it.
+#[test]
+fn a_long_read_is_not_done_by_a_far_answer() {
+    const PACKETS: u32 = 1 << 22;
+    let mut r = Requester::new(vec![Slot::default(); 8]);
+    r.begin(
+        Limits {
+            mtu: MTU,
+            reads: 4,
+            retries: 7,
+            rnr_retries: 7,
+            window: 256,
+        },
+        Psn::new(0),
+    );
+    let read = |cookie| Request {
+        kind: Kind::Read,
+        length: PACKETS * MTU.bytes(),
+        fence: false,
+        cookie,
+    };
+    r.push(read(1));
+    let next = r.next().unwrap();
+    r.sent(&next);
+    for psn in 0..PACKETS - 1 {
+        let effect = r.read_response(Psn::new(psn), MTU.bytes());
+        assert!(matches!(effect, Effect::Place { cookie: 1, .. }));
+        r.placed(Psn::new(psn));
+    }
+    // Whatever else there is room for.
+    let plain = Request {
+        kind: Kind::Plain,
+        length: 2 * MTU.bytes(),
+        ..Request::default()
+    };
+    for request in [plain, read(2)] {
+        if r.has_room() {
+            r.push(request);
+        }
+    }
+    while let Ok(next) = r.next() {
+        r.sent(&next);
+    }
+    r.read_response(Psn::new(2 * PACKETS), MTU.bytes());
+    assert_eq!(r.take_done(), None, "its last packet has not come");
+    let last = Psn::new(PACKETS - 1);
+    assert!(matches!(
+        r.read_response(last, MTU.bytes()),
+        Effect::Place { cookie: 1, .. }
+    ));
+    r.placed(last);
+    assert_eq!(r.take_done(), Some(read(1)));
+}
