@@ -358,6 +358,32 @@ fn wrong_answers() {
     assert_eq!(r.read_response(Psn::new(0), 8), Effect::Failed(BAD_RESP));
 }
 
+/// What was missing has come meanwhile: nobody is told that it is, or asked to come again.
+#[test]
+fn a_refusal_that_is_not_so_any_more_is_not_sent() {
+    let send = |psn| {
+        request(Op::Send(Place::Only, Extra::None), psn, |r| {
+            r.packet.ack_request = false;
+        })
+    };
+    for not_ready in [false, true] {
+        let mut r = responder(4);
+        if not_ready {
+            assert!(matches!(r.receive(&send(0)), Verdict::Execute(_)));
+            r.not_ready(7);
+        } else {
+            assert_eq!(r.receive(&send(1)), Verdict::Repeat);
+        }
+        execute(&mut r, &send(0), 0);
+        let all = answers(&mut r);
+        assert_eq!(all.len(), 1);
+        assert!(
+            matches!(all[0], Answer::Ack(a) if a.psn == Psn::new(0) && a.syndrome == Syndrome::Ack),
+            "{all:?}"
+        );
+    }
+}
+
 /// Messages of 2^22 packets: however far ahead an answer is, it is none to a read before it.
 #[test]
 fn a_long_read_is_not_done_by_a_far_answer() {
