@@ -392,3 +392,83 @@ fn wrong_answers() {
     send(&mut r);
     assert_eq!(r.read_response(Psn::new(0), 8), Effect::Failed(BAD_RESP));
 }
+
+/// What was missing has come meanwhile: nobody is told that it is, or asked to come again.
+#[test]
+fn a_refusal_that_is_not_so_any_more_is_not_sent() {
+    let send = |psn| {
+        request(Op::Send(Place::Only, Extra::None), psn, |r| {
+            r.packet.ack_request = false;
+        })
+    };
+    for not_ready in [false, true] {
+        let mut r = responder(4);
+        if not_ready {
+            assert!(matches!(r.receive(&send(0)), Verdict::Execute(_)));
+            r.not_ready(7);
+        } else {
+            assert_eq!(r.receive(&send(1)), Verdict::Repeat);
+        }
+        execute(&mut r, &send(0), 0);
+        let all = answers(&mut r);
+        assert_eq!(all.len(), 1);
+        assert!(
+            matches!(all[0], Answer::Ack(a) if a.psn == Psn::new(0) && a.syndrome == Syndrome::Ack),
+            "{all:?}"
+        );
+    }
+}
+
+/// Messages of 2^22 packets: however far ahead an answer is, it is none to a read before it.
+#[test]
+fn a_long_read_is_not_done_by_a_far_answer() {
+    const PACKETS: u32 = 1 << 22;
+    let mut r = Requester::new(vec![Slot::default(); 8]);
+    r.begin(
+        Limits {
+            mtu: MTU,
+            reads: 4,
+            retries: 7,
+            rnr_retries: 7,
+            window: 256,
+        },
+        Psn::new(0),
+    );
+    let read = |cookie| Request {
+        kind: Kind::Read,
+        length: PACKETS * MTU.bytes(),
+        fence: false,
+        cookie,
+    };
+    r.push(read(1));
+    let next = r.next().unwrap();
+    r.sent(&next);
+    for psn in 0..PACKETS - 1 {
+        let effect = r.read_response(Psn::new(psn), MTU.bytes());
+        assert!(matches!(effect, Effect::Place { cookie: 1, .. }));
+        r.placed(Psn::new(psn));
+    }
+    // Whatever else there is room for.
+    let plain = Request {
+        kind: Kind::Plain,
+        length: 2 * MTU.bytes(),
+        ..Request::default()
+    };
+    for request in [plain, read(2)] {
+        if r.has_room() {
+            r.push(request);
+        }
+    }
+    while let Ok(next) = r.next() {
+        r.sent(&next);
+    }
+    r.read_response(Psn::new(2 * PACKETS), MTU.bytes());
+    assert_eq!(r.take_done(), None, "its last packet has not come");
+    let last = Psn::new(PACKETS - 1);
+    assert!(matches!(
+        r.read_response(last, MTU.bytes()),
+        Effect::Place { cookie: 1, .. }
+    ));
+    r.placed(last);
+    assert_eq!(r.take_done(), Some(read(1)));
+}

@@ -21,5 +21,6 @@ pub mod owner;
 pub mod ring;
 pub mod serial;
 pub mod sync;
+pub mod verbs;
 pub mod wire;
 pub mod wqe;

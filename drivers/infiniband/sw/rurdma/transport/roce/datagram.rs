@@ -12,7 +12,7 @@ use crate::kapi::rdma::qp::{QpKind, QpState};
 use crate::mr::sges::{gather, locate, scatter, scatter_bytes, Sges};
 use crate::proto::ib::cut::Mtu;
 use crate::proto::serial::Psn;
-use crate::proto::wire::ib::icrc::IPV4_LEN;
+use crate::proto::wire::ib::ip::IPV4_LEN;
 use crate::proto::wire::ib::opcode::{Extra, Op, Opcode, Place, Service};
 use crate::proto::wire::ib::packet::{Datagram as Deth, Packet, Received};
 use crate::proto::wqe::abi::{Cqe, VENDOR_ERR_FRAME};

@@ -5,7 +5,7 @@
 use super::connected::Connected;
 use super::datagram;
 use super::ns::Links;
-use super::packet::{icrc_is_right, read_ip};
+use super::packet::KernelCrc;
 use super::send::complete;
 use crate::cq::{opcode, status, WC_WITH_IMM, WC_WITH_INVALIDATE};
 use crate::device::Device;
@@ -24,7 +24,8 @@ use crate::proto::ib::cut::Mtu;
 use crate::proto::ib::requester::Effect;
 use crate::proto::ib::responder::{Step, Verdict};
 use crate::proto::wire::ib::flush::FlushKind;
-use crate::proto::wire::ib::icrc::IpFields;
+use crate::proto::wire::ib::icrc;
+use crate::proto::wire::ib::ip::IpFields;
 use crate::proto::wire::ib::opcode::{Extra, Op};
 use crate::proto::wire::ib::packet::{Atomic, Packet, Received, Remote};
 use crate::proto::wire::ib::syndrome::{rnr_timer_us, Nak, Syndrome};
@@ -45,7 +46,7 @@ const LATE: u32 = 16;
 
 /// A packet has come for one of these links.
 pub(super) fn datagram(links: &Links, d: &Datagram<'_>) {
-    let Some((src, dst, fields)) = read_ip(d.ip) else {
+    let Some(fields) = IpFields::read(d.ip) else {
         return;
     };
     let Ok(r) = Packet::parse(d.payload, d.payload.len()) else {
@@ -55,12 +56,12 @@ pub(super) fn datagram(links: &Links, d: &Datagram<'_>) {
         return;
     }
     if r.packet.qpn == QPN_MULTICAST {
-        return multicast(links, d, &r, &dst, &fields);
+        return multicast(links, d, &r, &fields);
     }
-    let Some(qp) = qp_of(links, r.packet.qpn, &src, &dst) else {
+    let Some(qp) = qp_of(links, r.packet.qpn, &fields.src(), &fields.dst()) else {
         return;
     };
-    if !icrc_is_right(&fields, (d.src_port, d.dst_port), d.payload) {
+    if !icrc::is_right::<KernelCrc>(&fields, d.src_port, d.dst_port, d.payload) {
         qp.dev.counters.count(Counter::CrcErrors);
         return;
     }
@@ -82,12 +83,12 @@ fn deliver(qp: &Arc<Qp>, d: &Datagram<'_>, r: &Received) {
 
 /// A packet for a group: every QP of it gets it that belongs to the link by which it came; where these are
 /// many, later.
-fn multicast(links: &Links, d: &Datagram<'_>, r: &Received, dst: &IpAddr, fields: &IpFields) {
+fn multicast(links: &Links, d: &Datagram<'_>, r: &Received, fields: &IpFields) {
     let here = |dev: &Arc<Device>| (dev.netdev.ifindex() == d.ifindex).then(|| dev.clone());
     let Some(dev) = links.find(here) else {
         return;
     };
-    if !icrc_is_right(fields, (d.src_port, d.dst_port), d.payload) {
+    if !icrc::is_right::<KernelCrc>(fields, d.src_port, d.dst_port, d.payload) {
         dev.counters.count(Counter::CrcErrors);
         return;
     }
@@ -95,7 +96,7 @@ fn multicast(links: &Links, d: &Datagram<'_>, r: &Received, dst: &IpAddr, fields
     if r.payload_len > Mtu::MAX.bytes() as usize {
         return;
     }
-    dev.to_group(&gid_of_ip(dst), || d.keep(), |qp| deliver(qp, d, r));
+    dev.to_group(&gid_of_ip(&fields.dst()), || d.keep(), |qp| deliver(qp, d, r));
 }
 
 /// Delivers what was put off, as the budget allows. Process context.
