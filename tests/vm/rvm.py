@@ -216,6 +216,13 @@ class Node:
 
     # --- RDMA ---
 
+    def counter(self, name, dev=None):
+        """One of a link's own counters, as `rdma statistic` tells them."""
+        out = self.run(f"rdma statistic show link {dev or self.dev}/1").out
+        found = re.search(rf"\b{name} (\d+)", out)
+        assert found, out
+        return int(found[1])
+
     def link_add(self, name, netdev, kind="rurdma", check=True):
         return self.run(f"rdma link add {name} type {kind} netdev {netdev}", check=check)
 
