@@ -45,7 +45,7 @@ def test_decoded(wire):
     """Of each opcode there are 100 frames and more from either end, and none is malformed."""
     seen = collections.defaultdict(collections.Counter)
     fields = ("infiniband.bth.opcode", "ip.src", "_ws.malformed", "_ws.expert.message", "frame.number")
-    for line in wire.capture.fields(fields, "infiniband", 600).splitlines():
+    for line in wire.capture.fields(fields, 600, which="infiniband").splitlines():
         op, src, malformed, expert, number = (line.split("\t") + [""] * 5)[:5]
         assert not malformed and "alformed" not in expert, f"frame {number}: {expert}"
         seen[src][int(op, 0)] += 1
