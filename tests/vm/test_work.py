@@ -99,7 +99,13 @@ def test_foreign_operations_refused(vt):
     vt("foreign_operations_refused")
 
 
+def test_wr_interface(vt):
+    """ibv_wr_*: SEND, SEND_INV, WRITE, READ in batches, with SGEs, lists of them, inline data and lists of that."""
+    vt("wr_interface")
+
+
 @pytest.mark.soak
-def test_long_message(vt, rounds):
-    """One SEND of 128 MiB; of 1 GiB in the long runs."""
-    vt("message_of", 1024 if rounds > 20 else 128, timeout=300)
+@pytest.mark.parametrize("how", ["send", "write", "read"])
+def test_long_message(vt, rounds, how):
+    """One SEND, WRITE or READ of 128 MiB; of 1 GiB in the long runs."""
+    vt("message_of", 1024 if rounds > 20 else 128, how, timeout=300)
