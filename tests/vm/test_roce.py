@@ -4,6 +4,9 @@
 The operations that there are: SEND, WRITE, READ over RC, UC and UD; ib_cm and rdma_cm.
 """
 
+import pathlib
+import re
+
 import pytest
 from rvm import Node, Pair, gid_index, run, wait_until
 
@@ -50,6 +53,30 @@ def test_loopback_netdev_is_refused(netns):
     """RoCE has Ethernet addresses."""
     got = netns.run("rdma link add rr0 type rurdma_roce netdev lo", check=False)
     assert got.rc != 0 and "not supported" in got.out, got
+
+
+def test_cq_of_management(module):
+    """The core's management has a CQ that is polled by a workqueue of no CPU; its completions are taken there."""
+    events = pathlib.Path("/sys/kernel/tracing/events/rdma_core")
+    if not events.exists():
+        pytest.skip("this kernel has no trace events")
+    trace = events.parent.parent / "trace"
+    trace.write_text("")
+    try:
+        for e in ("cq_alloc", "cq_process"):
+            (events / e / "enable").write_text("1")
+        with Pair(kind="rurdma_roce") as p:
+            for x in (p.a, p.b):
+                wait_until(lambda x=x: gid_index(x.dev, x.ip, x.name) is not None)
+            ends(p, f"rping -s -a {p.a.ip} -C 2", f"rping -c -a {p.a.ip} -C 2 -V")
+    finally:
+        for e in ("cq_alloc", "cq_process"):
+            (events / e / "enable").write_text("0")
+    made = re.findall(r"cq_alloc: cq\.id=(\d+) .*poll_ctx=UNBOUND_WORKQUEUE", trace.read_text())
+    assert len(made) == 2, trace.read_text()[-3000:]
+    # A request, its reply, what follows: more than one each.
+    polled = re.findall(r"cq_process: cq\.id=(\d+)", trace.read_text())
+    assert all(polled.count(cq) >= 2 for cq in made), (made, polled)
 
 
 def test_port_taken(module):
