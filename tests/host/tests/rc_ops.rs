@@ -178,7 +178,8 @@ fn nothing_is_left_of_a_former_life() {
 
 #[test]
 fn requests_that_make_no_sense() {
-    let bad: [(Op, fn(&mut Received)); 7] = [
+    let bad: [(Op, fn(&mut Received)); 8] = [
+        (Op::Reserved(0x15), |_| ()),
         (Op::FetchAdd, |r| r.payload_len = 8),
         (Op::CmpSwp, |r| r.payload_len = 4),
         (Op::Flush, |r| r.payload_len = 4),

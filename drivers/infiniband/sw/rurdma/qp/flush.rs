@@ -21,6 +21,9 @@ pub(crate) enum Cause {
     Closed,
     /// The connection broke, or a local work request failed.
     Fatal,
+    /// A work request failed, whose completion says all there is to say (IBTA volume 1, section 11.6.3: only what
+    /// no completion tells is an event).
+    Completed,
     /// The peer sent a Terminate, or something invalid.
     Request,
     /// The peer violated an access right.
@@ -35,7 +38,7 @@ impl Qp {
             return;
         }
         match cause {
-            Cause::Closed => (),
+            Cause::Closed | Cause::Completed => (),
             Cause::Fatal => self.handle.fatal(),
             Cause::Request => self.handle.request_error(),
             Cause::Access => self.handle.access_error(),

@@ -244,7 +244,7 @@ impl<S: DerefMut<Target = [Resource]>> Responder<S> {
             Op::AtomicWrite => {
                 (len == 8 && p.remote.length == 8).then_some(Step::AtomicWrite(p.remote))
             }
-            Op::ReadResponse(_) | Op::Acknowledge | Op::AtomicAcknowledge => None,
+            Op::ReadResponse(_) | Op::Acknowledge | Op::AtomicAcknowledge | Op::Reserved(_) => None,
         }
     }
 

@@ -270,7 +270,7 @@ fn execute(
             if placed.is_err() {
                 c.have_recv = false;
                 let _ = qp.push_recv_error(c.recv.wr_id, status::LOC_PROT_ERR);
-                return Err(Refusal::Nak(Nak::RemoteOperation, Cause::Fatal));
+                return Err(Refusal::Nak(Nak::RemoteOperation, Cause::Completed));
             }
             if place.ends() {
                 let mut cqe = received(qp, c, end as u32);
@@ -503,5 +503,5 @@ pub(super) fn fail(qp: &Arc<Qp>, c: &mut Connected, status: u8) {
     if let Some(request) = c.requester.oldest() {
         qp.sent.lock().done(request.cookie, status);
     }
-    qp.fail(Cause::Fatal);
+    qp.fail(Cause::Completed);
 }

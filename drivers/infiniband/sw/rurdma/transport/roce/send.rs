@@ -437,7 +437,7 @@ impl Tx {
             qp.complete_sent(&mut sent);
             drop(sent);
             if !ok {
-                qp.fail(Cause::Fatal);
+                qp.fail(Cause::Completed);
                 return Err(Stop::Failed);
             }
             return Ok(true);
@@ -458,7 +458,7 @@ impl Tx {
     /// A work request cannot be executed.
     fn fail(&self, qp: &Arc<Qp>, number: u32, status: u8) {
         qp.sent.lock().done(number, status);
-        qp.fail(Cause::Fatal);
+        qp.fail(Cause::Completed);
     }
 }
 

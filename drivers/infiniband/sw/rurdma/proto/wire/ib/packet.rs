@@ -103,7 +103,7 @@ pub enum Malformed {
     Truncated,
     /// A transport version that does not exist.
     Version,
-    /// An opcode that does not exist.
+    /// An opcode that does not exist; but see [`Op::Reserved`].
     Opcode,
     /// More pad than payload, or a length that is not a multiple of 4.
     Pad,
@@ -130,6 +130,7 @@ pub const fn header_len(opcode: Opcode) -> usize {
         Op::AtomicAcknowledge => AETH_LEN + ATOMIC_ACK_ETH_LEN,
         Op::CmpSwp | Op::FetchAdd => ATOMIC_ETH_LEN,
         Op::Flush => FETH_LEN + RETH_LEN,
+        Op::Reserved(_) => 0,
     };
     BTH_LEN + datagram + extended
 }
@@ -240,6 +241,7 @@ impl Packet {
                 packet.flush = feth.word.get();
                 packet.take_remote(&mut rest)?;
             }
+            Op::Reserved(_) => {}
         }
         let payload_at = header_len(opcode);
         let pad = usize::from((bth.flags & BTH_PAD) >> BTH_PAD_SHIFT);
@@ -342,6 +344,7 @@ impl Packet {
                 put(out, &mut at, &feth)?;
                 self.put_remote(out, &mut at)?;
             }
+            Op::Reserved(_) => {}
         }
         Some(at)
     }
