@@ -148,7 +148,8 @@ def main():
         bars += [(f"{d} {op} {size} B", x) for d, x in zip(RIVAL, ratios, strict=True) if x]
         ratios += [v[d] / stream if v[d] and stream else None for d in RIVAL]
         print(
-            f"{op:6}{size:8} B" + "".join(f"{x or '-':>9}" for x in v.values())
+            f"{op:6}{size:8} B"
+            + "".join(f"{x or '-':>9}" for x in v.values())
             + "".join(f"{'-' if x is None else f'{x:.2f}':>11}" for x in ratios)
         )
     picture(bars, o.mtu, OUT / "ratios.svg")

@@ -96,7 +96,11 @@ fn multicast(links: &Links, d: &Datagram<'_>, r: &Received, fields: &IpFields) {
     if r.payload_len > Mtu::MAX.bytes() as usize {
         return;
     }
-    dev.to_group(&gid_of_ip(&fields.dst()), || d.keep(), |qp| deliver(qp, d, r));
+    dev.to_group(
+        &gid_of_ip(&fields.dst()),
+        || d.keep(),
+        |qp| deliver(qp, d, r),
+    );
 }
 
 /// Delivers what was put off, as the budget allows. Process context.
