@@ -767,4 +767,4 @@ def test_decoded(lab, pair):
     assert not d.malformed, d.malformed[:10]
     assert not d.unread and not d.cut, (d.unread[:10], d.cut[:10])
     assert d.mpa >= {"request", "reply"}
-    assert d.opcodes["Terminate"] >= 100, d.opcodes
+    assert d.opcodes["Terminate"] >= 100, (d.opcodes, d.parts[:10], d.again[:10])
