@@ -756,10 +756,11 @@ def test_program_dies_in_the_stream(lab):
 
 @pytest.mark.long
 def test_decoded(lab, pair):
-    """tshark understands a hundred connections that end with a Terminate."""
+    """tshark understands a hundred connections and more that end with a Terminate."""
     pair.offloads_off()
     with Capture(lab.b.netdev, lab.b.name) as cap:
-        for i in range(100):
+        # (tcpdump may miss one where all is slow.)
+        for i in range(110):
             with lab.session(rev=2, flags=C | S, pd=enhanced(4, 4)) as s:
                 s.peer.fpdu(write(bad_key(s)) if i % 2 else read(bad_key(s)))
                 s.peer.recv_terminate()
@@ -767,4 +768,4 @@ def test_decoded(lab, pair):
     assert not d.malformed, d.malformed[:10]
     assert not d.unread and not d.cut, (d.unread[:10], d.cut[:10])
     assert d.mpa >= {"request", "reply"}
-    assert d.opcodes["Terminate"] >= 100, d.opcodes
+    assert d.opcodes["Terminate"] >= 100, (d.opcodes, d.parts[:10], d.again[:10])
