@@ -69,7 +69,7 @@ loss: deps ## 256 MiB by each driver over wires that lose, reorder, double and d
 	@$S/bench loss
 soak: deps ## kills, removals and unloads under traffic, ROUNDS=200 times
 	@$S/test soak
-fuzz: deps ## libFuzzer over each parser, FUZZ_SECONDS=3400 in all
+fuzz: deps ## libFuzzer over each parser and state machine, FUZZ_SECONDS=3400 in all
 	@$S/test fuzz
 
 .PHONY: shell demo kunit debug-test

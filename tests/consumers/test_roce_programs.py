@@ -60,7 +60,8 @@ def tools():
     for op, services in (("send", "RC UC UD"), ("write", "RC UC"), ("read", "RC"), ("atomic", "RC")):
         for service in services.split():
             for what in ("bw", "lat"):
-                for cm in ("", " -R"):
+                # perftest itself has no UC with rdma_cm.
+                for cm in ("",) if service == "UC" else ("", " -R"):
                     yield f"ib_{op}_{what} -c {service}{cm}"
     for cm in ("", " -R"):
         yield f"ib_send_bw --use-srq{cm}"
@@ -80,28 +81,25 @@ def test_perftest(roce, program):
         pytest.skip("this perftest has no --write_with_imm")
     size = "" if "-s " in program or "atomic" in program else "-s 1024"
     where = "" if "-R" in program else "-d {0.dev} -x {0.gid}"
-    out = both_end(roce, f"{program} {size} {where} -F -n 200 -p {PORT}")
+    out = both_end(roce, f"{program} {size} {where} -F -n 320 -p {PORT}")
     assert re.search(r"^\s*\d+\s+\d+\s+[\d.]+", out, re.M), out
 
 
 QPERF = [
-    *(f"{s}_{what}" for s in ("rc", "uc", "ud") for what in ("bi_bw", "bw", "lat")),
-    *("rc_rdma_read_bw", "rc_rdma_read_lat", "rc_rdma_write_bw", "rc_rdma_write_lat", "rc_rdma_write_poll_lat"),
-    *("uc_rdma_write_bw", "uc_rdma_write_lat", "uc_rdma_write_poll_lat"),
-    *("rc_compare_swap_mr", "rc_fetch_add_mr", "ver_rc_compare_swap", "ver_rc_fetch_add"),
+    *("rc_bi_bw", "rc_bw", "rc_lat", "rc_rdma_read_bw", "rc_rdma_read_lat", "rc_rdma_write_bw"),
+    *("rc_rdma_write_lat", "rc_rdma_write_poll_lat", "rc_compare_swap_mr", "rc_fetch_add_mr"),
+    *("ver_rc_compare_swap", "ver_rc_fetch_add"),
 ]
 
 
 @LONG
 @pytest.mark.parametrize("test", QPERF)
 def test_qperf(roce, test):
-    """The client says what is to be measured; the server serves on."""
+    """With rdma_cm, so RC only: qperf 0.4.11 cannot name a GID, without which no RoCE device reaches anybody."""
     a, b = roce.a, roce.b
     with a.start("exec qperf") as server:
         wait_until(lambda: ":19765" in a.run("ss -tlnH").out)
-        # The GIDs in use have one index on both ends.
-        assert a.gid == b.gid
-        out = b.run(f"qperf -t 1 -m 1K --use_bits_per_sec -gi {b.gid} -i {b.dev} -ri {a.dev} {a.ip} {test}").out
+        out = b.run(f"qperf -t 1 -cm 1 {a.ip} {test}").out
         assert server.running(), server.out
     assert re.search(rf"^{test}:\n +\w+ += +[1-9]", out, re.M), out
 
@@ -118,9 +116,9 @@ def test_ucx(roce, transport, test):
     env = {**UCX, "UCX_TLS": transport + ",ud_verbs", "UCX_IB_GID_INDEX": str(a.gid)}
     size = "8" if "fadd" in test else "10000"
     args = f"-t {test} -s {size} -n 500 -w 20"
-    with a.start("exec ucx_perftest", env={**env, "UCX_NET_DEVICES": f"{a.dev}:1"}) as server:
+    with a.start("exec ucx_perftest -P 0", env={**env, "UCX_NET_DEVICES": f"{a.dev}:1"}) as server:
         wait_until(lambda: ":13337" in a.run("ss -tlnH").out, message=lambda: server.out)
-        out = b.run(f"ucx_perftest {args} {a.ip}", env={**env, "UCX_NET_DEVICES": f"{b.dev}:1"}, timeout=120).out
+        out = b.run(f"ucx_perftest -P 0 {args} {a.ip}", env={**env, "UCX_NET_DEVICES": f"{b.dev}:1"}, timeout=120).out
         server.wait(60)
     assert re.search(r"^Final: +500 ", out, re.M), out
 
