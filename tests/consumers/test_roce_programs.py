@@ -111,7 +111,7 @@ UCX = {"UCX_IB_GPU_DIRECT_RDMA": "n", "UCX_LOG_LEVEL": "warn"}
 @pytest.mark.parametrize("transport", ["rc_verbs", "ud_verbs"])
 @pytest.mark.parametrize("test", ["tag_lat", "tag_bw", "stream_bw", "ucp_put_bw", "ucp_get", "ucp_am_bw", "ucp_fadd"])
 def test_ucx(roce, transport, test):
-    """ucx_perftest; TCP is shut out, so it is RDMA or nothing."""
+    """ucx_perftest (-P 0: not by MPI); TCP is shut out, so it is RDMA or nothing."""
     a, b = roce.a, roce.b
     env = {**UCX, "UCX_TLS": transport + ",ud_verbs", "UCX_IB_GID_INDEX": str(a.gid)}
     size = "8" if "fadd" in test else "10000"
