@@ -216,7 +216,7 @@ impl Device {
 
     /// `ibv_query_device(3)`.
     pub(crate) fn attr(&self) -> DeviceAttr {
-        let ops = self.transport.send_ops(QpKind::Rc, true);
+        let ops = self.transport.protocol().send_ops(QpKind::Rc, true);
         DeviceAttr {
             sys_image_guid: self.guid(),
             max_mr_size: u64::MAX >> 1,

@@ -20,5 +20,6 @@ pub mod iwarp;
 pub mod ring;
 pub mod serial;
 pub mod sync;
+pub mod verbs;
 pub mod wire;
 pub mod wqe;

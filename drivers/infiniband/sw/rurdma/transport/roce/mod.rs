@@ -10,12 +10,11 @@
 use super::{NewQp, Transport, TransportQp};
 use crate::device::Device;
 use crate::kapi::rdma::attr::{PortImmutable, Protocol};
-use crate::kapi::rdma::qp::{QpKind, QpState};
+use crate::kapi::rdma::qp::QpState;
 use crate::kapi::rdma::qp_attr::{QpAttr, QpQuery};
 use crate::mcast::MAX_MEMBERS;
 use crate::proto::ib::cut::Mtu;
 use crate::proto::wire::ib::QPN_GSI;
-use crate::proto::wqe::send::{OPS_CONNECTED_KERNEL, OPS_RC, OPS_UC, OPS_UD};
 use crate::qp::{Cause, Qp};
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -67,19 +66,6 @@ impl Transport for Roce {
 
     fn max_rd_atom(&self) -> u32 {
         MAX_RD_ATOM
-    }
-
-    fn send_ops(&self, kind: QpKind, user: bool) -> u32 {
-        let (ops, kernel) = match kind {
-            QpKind::Rc => (OPS_RC, OPS_CONNECTED_KERNEL),
-            QpKind::Uc => (OPS_UC, OPS_CONNECTED_KERNEL),
-            QpKind::Ud | QpKind::Gsi => (OPS_UD, 0),
-        };
-        if user {
-            ops
-        } else {
-            ops | kernel
-        }
     }
 
     fn initial_state(&self) -> QpState {
@@ -173,9 +159,5 @@ impl Transport for Roce {
 
     fn max_mcast(&self) -> u32 {
         MAX_MEMBERS
-    }
-
-    fn supports(&self, _kind: QpKind) -> bool {
-        true
     }
 }
