@@ -67,7 +67,7 @@ bench: deps ## rurdma beside siw and TCP in one run: ratios, build/bench/results
 	@$S/bench
 soak: deps ## kills, removals and unloads under traffic, ROUNDS=200 times
 	@$S/test soak
-fuzz: deps ## libFuzzer over each parser, FUZZ_SECONDS=3400 in all
+fuzz: deps ## libFuzzer over each parser and state machine, FUZZ_SECONDS=3400 in all
 	@$S/test fuzz
 
 .PHONY: shell demo kunit debug-test
