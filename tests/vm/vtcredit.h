@@ -84,8 +84,8 @@ struct traffic {
 struct resizer {
 	const struct traffic *t;
 	void *queue;
-	_Atomic bool over;
 	unsigned long resizes;
+	bool over;
 };
 
 static inline void *keep_resizing(void *arg)
@@ -93,7 +93,7 @@ static inline void *keep_resizing(void *arg)
 	struct resizer *r = arg;
 	unsigned long n = 0;
 
-	while (!r->over) {
+	while (!__atomic_load_n(&r->over, __ATOMIC_RELAXED)) {
 		OK(r->t->resize(r->queue, r->t->sizes[n++ % r->t->nsizes]));
 		usleep(n % 4 * 100);
 	}
@@ -137,7 +137,7 @@ static inline void *credit_server(struct end *s, uint64_t count, const struct tr
 		give_credit(s, i);
 	}
 	NOTHING(s->rcq);
-	r.over = true;
+	__atomic_store_n(&r.over, true, __ATOMIC_RELAXED);
 	OK(pthread_join(thread, NULL));
 	printf("%lu resizes\n", r.resizes);
 	return r.queue;
