@@ -419,6 +419,10 @@ static void srq_last_wqe_event(void)
 	ASYNC(pd->context, QP_LAST_WQE_REACHED, s.qp);
 	/* The SRQ's requests are not the QP's: none is flushed. */
 	NOTHING(s.rcq);
+	/* Told to whoever ends it himself, too. */
+	connect_ends(&c, &s, &o);
+	OK(to_state(s.qp, IBV_QPS_ERR));
+	ASYNC(pd->context, QP_LAST_WQE_REACHED, s.qp);
 }
 
 static const struct test tests[] = {
