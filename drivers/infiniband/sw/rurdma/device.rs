@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use crate::ah::Ah;
-use crate::counters::Counters;
+use crate::counters::{Counters, Traffic};
 use crate::kapi::net::netdev::NetDevice;
 use crate::kapi::random;
 use crate::kapi::rdma::attr::{DeviceAttr, Event, PortAttr, PortImmutable};
@@ -13,11 +13,13 @@ use crate::kapi::rdma::device::{DeviceHandle, DeviceInit, UnregisteredDevice};
 use crate::kapi::rdma::link::LinkOps;
 use crate::kapi::rdma::memory::Memory;
 use crate::kapi::rdma::qp::QpKind;
+use crate::kapi::rdma::stats::Counter;
 use crate::kapi::table::ObjTable;
 use crate::kapi::task::WorkQueue;
 use crate::mcast::Groups;
 use crate::mr::Mr;
 use crate::mw::Mw;
+use crate::proto::wire::mad;
 use crate::proto::wqe::abi;
 use crate::proto::wqe::send::{OPS_ATOMIC, OP_ATOMIC_WRITE, OP_FLUSH};
 use crate::qp::Qp;
@@ -50,6 +52,9 @@ pub(crate) const MAX_PD: u32 = 1 << 16;
 pub(crate) const MAX_SRQ: u32 = 1 << 15;
 /// Pages of a fast registration.
 pub(crate) const MAX_FAST_REG_PAGES: u32 = 512;
+
+/// The number of a device's one port.
+const PORT: u8 = 1;
 
 /// How many objects of a kind may exist.
 pub(crate) struct Quota {
@@ -136,6 +141,8 @@ pub(crate) struct Device {
     pub(crate) kernel_memory: Arc<Memory>,
     /// What happened.
     pub(crate) counters: Counters,
+    /// What went over the wire, where the transport has packets of its own.
+    pub(crate) traffic: Traffic,
     /// How many objects exist.
     pub(crate) limits: Limits,
     /// The port was active at the last look.
@@ -188,6 +195,7 @@ impl Device {
                 groups <- groups,
                 kernel_memory,
                 counters: Counters::new(),
+                traffic: Traffic::new()?,
                 limits: Limits {
                     qp: Quota::new(MAX_QP),
                     cq: Quota::new(MAX_CQ),
@@ -293,6 +301,24 @@ impl Device {
         Ok(gid)
     }
 
+    /// Answers a management datagram, if it asks for what the port knows itself. Process context.
+    pub(crate) fn process_mad(
+        &self,
+        request: &[u8; mad::MAD_LEN],
+        response: &mut [u8; mad::MAD_LEN],
+    ) -> bool {
+        let counters = || {
+            let (sent, received) = self.traffic.sums();
+            mad::PortCounters {
+                sent,
+                received,
+                receive_errors: self.counters.value(Counter::CrcErrors),
+                link_downed: self.counters.value(Counter::LinkDowned),
+            }
+        };
+        mad::answer(request, PORT, counters, response)
+    }
+
     /// Has the device's work done by the workqueue. Any context.
     pub(crate) fn queue_work(self: &Arc<Self>) {
         // If it is queued already, that run sees what there is to do now.
@@ -326,6 +352,9 @@ impl Device {
             .xchg(active, kernel::sync::atomic::ordering::Full)
             != active
         {
+            if !active {
+                self.counters.count(Counter::LinkDowned);
+            }
             self.handle.dispatch(if active {
                 Event::PortActive
             } else {

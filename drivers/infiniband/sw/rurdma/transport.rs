@@ -56,6 +56,10 @@ pub(crate) trait Transport: Sync {
     fn max_mcast(&self) -> u32 {
         0
     }
+    /// Whether it counts its packets ([`Device::traffic`]).
+    fn counts_packets(&self) -> bool {
+        false
+    }
     /// Deliver what was kept for that ([`Device::to_group`]). Process context.
     fn deliver_late(&self, _dev: &Arc<Device>) {}
 

@@ -238,6 +238,11 @@ impl TxPacket {
         Ok(Self { skb, data, len })
     }
 
+    /// Bytes from the IP header on.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
     /// Its bytes.
     pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
         // SAFETY: By the type invariant; every byte is written before it is sent, and reading

@@ -162,6 +162,10 @@ impl Transport for Roce {
         MAX_MEMBERS
     }
 
+    fn counts_packets(&self) -> bool {
+        true
+    }
+
     fn deliver_late(&self, dev: &Arc<Device>) {
         receive::late(dev);
     }

@@ -37,6 +37,19 @@ pub(super) fn source_port(flow_label: u32, a: u32, b: u32) -> u16 {
     0xc000 | ((flow ^ (flow >> 14)) & 0x3fff) as u16
 }
 
+/// Bytes of the IP header in front of it.
+fn ip_len(av: &Av) -> usize {
+    match av.dst {
+        IpAddr::V4(_) => IPV4_LEN,
+        IpAddr::V6(_) => IPV6_LEN,
+    }
+}
+
+/// Bytes of a packet to the other end of `av`, from the BTH to the ICRC.
+pub(super) fn octets(av: &Av, packet: &TxPacket) -> usize {
+    packet.len().saturating_sub(ip_len(av) + UDP_LEN)
+}
+
 /// Builds a packet to the other end of `av`; `fill` writes the payload.
 pub(super) fn build<E: From<Error>>(
     av: &Av,
@@ -45,10 +58,7 @@ pub(super) fn build<E: From<Error>>(
     payload_len: usize,
     fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
 ) -> Result<TxPacket, E> {
-    let ip_len = match av.dst {
-        IpAddr::V4(_) => IPV4_LEN,
-        IpAddr::V6(_) => IPV6_LEN,
-    };
+    let ip_len = ip_len(av);
     let transport = packet_len(packet.opcode, payload_len);
     let mut skb = TxPacket::new(ip_len + UDP_LEN + transport)?;
     let bytes = skb.as_mut_slice();

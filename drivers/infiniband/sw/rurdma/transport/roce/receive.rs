@@ -61,11 +61,21 @@ pub(super) fn datagram(links: &Links, d: &Datagram<'_>) {
     let Some(qp) = qp_of(links, r.packet.qpn, &fields.src(), &fields.dst()) else {
         return;
     };
-    if !icrc::is_right::<KernelCrc>(&fields, d.src_port, d.dst_port, d.payload) {
-        qp.dev.counters.count(Counter::CrcErrors);
-        return;
+    if arrives(&qp.dev, d, &r, &fields) {
+        deliver(&qp, d, &r);
     }
-    deliver(&qp, d, &r);
+}
+
+/// A packet is for this link: counts it. False: its ICRC is wrong.
+fn arrives(dev: &Device, d: &Datagram<'_>, r: &Received, fields: &IpFields) -> bool {
+    let right = icrc::is_right::<KernelCrc>(fields, d.src_port, d.dst_port, d.payload);
+    if right {
+        let group = r.packet.qpn == QPN_MULTICAST;
+        dev.traffic.received(d.payload.len(), group);
+    } else {
+        dev.counters.count(Counter::CrcErrors);
+    }
+    right
 }
 
 /// A packet for a QP whose ICRC is right.
@@ -88,8 +98,7 @@ fn multicast(links: &Links, d: &Datagram<'_>, r: &Received, fields: &IpFields) {
     let Some(dev) = links.find(here) else {
         return;
     };
-    if !icrc::is_right::<KernelCrc>(fields, d.src_port, d.dst_port, d.payload) {
-        dev.counters.count(Counter::CrcErrors);
+    if !arrives(&dev, d, r, fields) {
         return;
     }
     // Longer than any datagram: nobody takes it, and it is not to be kept.

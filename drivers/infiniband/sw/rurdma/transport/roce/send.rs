@@ -3,9 +3,10 @@
 //! Sending: answers and requests into packets, packets into the network stack.
 
 use super::connected::Connected;
-use super::packet::{build, source_port};
+use super::packet::{build, octets, source_port};
 use super::qp::Path;
 use crate::cq::{opcode, status};
+use crate::device::Device;
 use crate::kapi::net::netdev::NetNs;
 use crate::kapi::net::udp::{Route, TxPacket};
 use crate::kapi::rdma::av::Av;
@@ -61,16 +62,21 @@ pub(super) struct Tx {
 /// The way that packets go. It is looked up once a turn for as long as the peer is the same, and not kept
 /// beyond that: a route must not outlive its namespace.
 pub(super) struct Way<'a> {
+    dev: &'a Device,
     net: &'a NetNs,
     found: Option<(Av, Route)>,
 }
 
 impl<'a> Way<'a> {
-    fn new(net: &'a NetNs) -> Self {
-        Self { net, found: None }
+    fn new(dev: &'a Device, net: &'a NetNs) -> Self {
+        Self {
+            dev,
+            net,
+            found: None,
+        }
     }
 
-    /// Sends a packet to the other end of `av`. Without a route it is lost, as it might be on the way.
+    /// Sends a packet to the other end of `av`, and counts it. Without a route it is lost, as it might be on the way.
     pub(super) fn send(&mut self, av: &Av, packet: TxPacket) {
         if self.found.as_ref().is_none_or(|(known, _)| known != av) {
             self.found = Route::find(
@@ -83,6 +89,8 @@ impl<'a> Way<'a> {
             .map(|route| (*av, route));
         }
         if let Some((_, route)) = &self.found {
+            let group = av.dst.is_multicast();
+            self.dev.traffic.sent(octets(av, &packet), group);
             packet.send(self.net, route, av.sl);
         }
     }
@@ -115,7 +123,7 @@ impl Tx {
         let Some(net) = qp.dev.netdev.net() else {
             return Turn::Done;
         };
-        let mut way = Way::new(&net);
+        let mut way = Way::new(&qp.dev, &net);
         // The path after the state, which changes after it.
         let (mut at, mut path) = (qp.state(), roce.path());
         for _ in 0..BUDGET {
