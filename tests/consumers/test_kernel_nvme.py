@@ -13,6 +13,7 @@ import re
 
 import pytest
 from rvm import Proc, module_loaded, run, wait_until
+from vm_fixtures import KINDS
 
 CONFIGFS = pathlib.Path("/sys/kernel/config")
 TRACING = pathlib.Path("/sys/kernel/tracing")
@@ -32,7 +33,7 @@ def modules():
     run("modprobe -r nvmet-rdma nvme-rdma nvmet")
 
 
-@pytest.fixture(params=["rurdma", "rurdma_roce"])
+@pytest.fixture(params=KINDS)
 def link(module, modules, request):
     run(
         f"ip link add {NETDEV} type veth peer name nvme-b && ip addr add {ADDR}/24 dev {NETDEV} && "

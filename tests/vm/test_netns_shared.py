@@ -8,6 +8,7 @@ import re
 
 import pytest
 from rvm import Node, gid_index, module_loaded, run, wait_until
+from vm_fixtures import KINDS
 
 
 def set_mode(mode):
@@ -83,7 +84,7 @@ def waits(dev, n):
     wait_until(lambda: len(listening()) == n, message=lambda: f"{First().resources('cm_id')}")
 
 
-@pytest.mark.parametrize("kind", ["rurdma", "rurdma_roce"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_links_of_two_namespaces(hosts, kind):
     """A link in each: both are seen in both, and each end reaches the other and itself."""
     for x in hosts:
@@ -141,7 +142,7 @@ def test_port_4791_is_open_where_the_netdev_is(hosts):
     assert not other.run(opened).out.strip()
 
 
-@pytest.mark.parametrize("kind", ["rurdma", "rurdma_roce"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_netdev_moves_alone(hosts, kind):
     """Devices need not move with their netdevs: the link works in the new place, and in the old one no more."""
     first, other = hosts
@@ -162,7 +163,7 @@ def test_netdev_moves_alone(hosts, kind):
     wait_until(lambda: not {"rws0", "rws1"} & set(first.links()))
 
 
-@pytest.mark.parametrize("kind", ["rurdma", "rurdma_roce"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_namespace_deleted(kind):
     """The link goes with the netdev, which goes with the namespace."""
     first = First()

@@ -103,7 +103,7 @@ def test_sums(pair):
     vtops(pair, "sums", 10000, timeout=330)
 
 
-@pytest.mark.parametrize("name", ["depths", "order", "fence"])
+@pytest.mark.parametrize("name", ["order", *(pytest.param(x, marks=pytest.mark.long) for x in ("depths", "fence"))])
 def test_lossy(module, name):
     """The same over a wire that loses, doubles and reorders."""
     with Pair(kind="rurdma_roce") as p:

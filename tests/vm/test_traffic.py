@@ -7,7 +7,7 @@ import pytest
 from rvm import Pair, wait_until
 
 
-@pytest.fixture(scope="module", params=[1500, 9000], ids=["mtu1500", "mtu9000"])
+@pytest.fixture(scope="module", params=[1500, pytest.param(9000, marks=pytest.mark.long)], ids=["mtu1500", "mtu9000"])
 def wire(request, module):
     with Pair(mtu=request.param) as p:
         yield p

@@ -15,13 +15,16 @@ import time
 import pytest
 from rvm import Kmsg, Node, Pair, module_loaded, run, wait_until
 
+# What both transports do alike is tried on the second one in the long runs.
+KINDS = ["rurdma", pytest.param("rurdma_roce", marks=pytest.mark.long)]
+
 if not os.environ.get("RURDMA_VM") and pathlib.Path("/proc/1/comm").read_text().strip() != "init":
     raise pytest.UsageError("these tests change the machine's network: they run in the VM only (make vm-test)")
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "soak: repeats `rounds` times; all that make soak runs")
-    config.addinivalue_line("markers", "long: of interop and consumers what make test leaves out")
+    config.addinivalue_line("markers", "long: what make test leaves out without LONG=1")
 
 
 @pytest.fixture(scope="session")
@@ -107,7 +110,7 @@ def node(module):
         yield p.a
 
 
-@pytest.fixture(scope="module", params=["rurdma", "rurdma_roce"])
+@pytest.fixture(scope="module", params=KINDS)
 def either(module, request):
     """Two namespaces, with links of one type, then of the other; shared by a file's tests."""
     with Pair(kind=request.param) as p:

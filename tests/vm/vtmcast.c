@@ -247,7 +247,7 @@ static void move(const char *from, const char *to)
 {
 	char cmd[256];
 
-	snprintf(cmd, sizeof(cmd), "ip -n %s link set v%s netns %s", from, args[-4], to);
+	snprintf(cmd, sizeof(cmd), "nsenter --net=/run/netns/%s ip link set v%s netns %s", from, args[-4], to);
 	EQ(system(cmd), 0);
 }
 
@@ -256,7 +256,7 @@ static bool joined(void)
 {
 	char cmd[256];
 
-	snprintf(cmd, sizeof(cmd), "ip -n %s maddr show dev v%s | grep -qwF %s", args[-4], args[-4],
+	snprintf(cmd, sizeof(cmd), "nsenter --net=/run/netns/%s ip maddr show dev v%s | grep -qwF %s", args[-4], args[-4],
 		 args[0]);
 	return !system(cmd);
 }
