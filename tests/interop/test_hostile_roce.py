@@ -28,10 +28,6 @@ PACKETS = 40  # of a round
 RECEIVES = 5
 
 
-T0 = time.monotonic()
-def mark(what):
-    with open("/results/times.txt", "a") as f: f.write(f"{time.monotonic() - T0:.3f} {what}\n")
-
 @pytest.fixture(autouse=True)
 def works_afterwards(roce_lab):
     yield
@@ -301,11 +297,8 @@ def established(lab, rng, puppet):
     lab.peer.drain()
     to_gsi(lab.peer, cm.request(mine, lab.b.ip, lab.a.ip, PORT, 0x111, 0x222, tid))
     puppet.request()
-    mark("req")
     puppet("accept 4 4 -")
-    mark("acc")
     rep = from_gsi(lab.peer, cm.REP)
-    mark("rep")
     assert cm.ids(rep)[3] == mine
     to_gsi(lab.peer, cm.ready(mine, cm.ids(rep)[2], tid))
     puppet.event("ESTABLISHED")
@@ -317,11 +310,8 @@ def test_established(roce_lab, seeds, cm_works):
     lab = roce_lab
     for rng in seeds:
         with Puppet(lab.a) as puppet:
-            mark("start")
             puppet(f"listen {PORT}")
-            mark("listen")
             mine, other, qpn = established(lab, rng, puppet)
-            mark("estab")
             pair_of_ids = struct.pack(">II", mine, other)
             for _ in range(15):
                 good = rng.choice(
@@ -336,11 +326,8 @@ def test_established(roce_lab, seeds, cm_works):
                     ]
                 )
                 to_gsi(lab.peer, mutate(rng, good))
-            mark("muts")
             to_gsi(lab.peer, cm.disconnect(mine, other, qpn))
             wait_until(lambda p=puppet: set(events(p)) & {"DISCONNECTED", "REJECTED"}, 20, "not disconnected")
-            mark("disc")
-        mark("killed")
 
 
 # --- while the link comes and goes ------------------------------------------------------------
@@ -390,20 +377,14 @@ def test_link_comes_and_goes(roce_lab, second_link, seeds, cm_works):
     a = roce_lab.a
     for rng in seeds:
         with flood(roce_lab.peer, [ip, a.ip], rng):
-            mark("flood")
             a.link_add("rrflood", netdev, "rurdma_roce")
-            mark("added")
             if rng.random() < 0.5:
                 wait_until(lambda: gid_index("rrflood", ip, a.name) is not None)
-                mark("gid")
                 with Puppet(a) as one, Puppet(a) as two:
                     joined(one, two, ip)
-                    mark("joined")
                     a.link_del("rrflood")
-                    mark("deleted with puppets")
                     continue
             a.link_del("rrflood")
-            mark("deleted")
 
 
 @pytest.mark.long
@@ -414,15 +395,9 @@ def test_netdev_goes(roce_lab, second_link, seeds, cm_works):
     for rng in seeds:
         with flood(roce_lab.peer, [ip, a.ip], rng):
             a.link_add("rrflood", netdev, "rurdma_roce")
-            mark("ndflood")
             a.run(f"ip addr del {ip}/32 dev {netdev}")
-            mark("addr del")
             a.run(f"ip addr add {ip}/32 dev {netdev}")
-            mark("addr add")
             a.run(f"ip link set {netdev} down && ip link set {netdev} up")
-            mark("down up")
             a.run(f"ip link del {netdev}")
-            mark("link del")
             wait_until(lambda: "rrflood" not in a.links())
-            mark("gone")
             a.run(f"ip link add {netdev} type dummy && ip addr add {ip}/32 dev {netdev} && ip link set {netdev} up")

@@ -179,7 +179,7 @@ def test_window(roce_lab):
         packets = 600
         s.p(f"write 0 {packets * MTU} {ADDR} {KEY}")
         # In the order of their numbers: the engine may go on on another CPU, and on a veth packets overtake each other.
-        got = sorted(iter(lambda: s.peer.recv_or_none(0.3), None), key=lambda q: plus(q.psn, -SQ_PSN))
+        got = sorted(iter(lambda: s.peer.recv_or_none(1), None), key=lambda q: plus(q.psn, -SQ_PSN))
         window = len(got)
         assert 32 <= window < packets
         assert [q.psn for q in got] == [plus(SQ_PSN, i) for i in range(window)]
