@@ -56,18 +56,20 @@ host: deps ## protocol core under cargo test, rings under loom, provider against
 vm-test: deps ## the tests that need the module, in the VM
 	@$S/test vm
 
-.PHONY: pyverbs interop consumers bench soak fuzz
-pyverbs: deps ## the packaged pyverbs suite, compared with tests/pyverbs/DEV.expected (DEV=iwarp)
+.PHONY: pyverbs interop consumers bench loss soak fuzz
+pyverbs: deps ## the packaged pyverbs suite, compared with tests/pyverbs/DEV.expected (DEV=iwarp|roce)
 	@$S/test pyverbs
-interop: deps ## rurdma against siw, both ways
+interop: deps ## rurdma against siw, rxe and a scripted peer
 	@$S/test interop
 consumers: deps ## programs and kernel users that know nothing of rurdma
 	@$S/test consumers
-bench: deps ## rurdma beside siw and TCP in one run: ratios, build/bench/results.json
-	@$S/bench
+bench: deps ## rurdma beside siw, rxe and TCP in one run: ratios, build/bench/results.json
+	@$S/bench run
+loss: deps ## 256 MiB by each driver over wires that lose, reorder, double and damage
+	@$S/bench loss
 soak: deps ## kills, removals and unloads under traffic, ROUNDS=200 times
 	@$S/test soak
-fuzz: deps ## libFuzzer over each parser, FUZZ_SECONDS=3400 in all
+fuzz: deps ## libFuzzer over each parser and state machine, FUZZ_SECONDS=3400 in all
 	@$S/test fuzz
 
 .PHONY: shell demo kunit debug-test

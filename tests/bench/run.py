@@ -1,79 +1,32 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""rurdma beside siw and TCP: ratios within one run, never absolute claims.
+"""rurdma's two transports beside siw, rxe and TCP: ratios within one run, never absolute claims.
 
 usage: run.py [-r ROUNDS] [-k PATTERN]         (in the VM: make bench)
 
-rurdma has a namespace at each end of a veth. siw cannot work in one, so its veth
-has both ends in the first namespace, and rules that make the packets cross it
-all the same. Each figure counts only if the veth carried the bytes. Rounds are
-interleaved; medians and spread go to /results/bench/results.json, a picture of
-the ratios beside it.
+Each driver has a veth of its own, see peers.py. A figure counts only if the
+veth carried the bytes. Rounds are interleaved; medians and spread go to
+/results/bench/results.json, a picture of the ratios beside it. The drivers'
+own defaults: siw has MPA's CRC off, rurdma on; RoCEv2 has its ICRC always.
 """
 
 import argparse
+import contextlib
 import json
 import pathlib
 import re
 import statistics
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
-
-from rvm import Failed, Pair, Proc, run, wait_until
+from peers import KINDS, linked
+from rvm import Failed, run, wait_until
 
 OUT = pathlib.Path("/results/bench")
 # operation, bytes, iterations: about a second each in an emulated machine
 CASES = [(op, size, n) for op in ("write", "send", "read") for size, n in ((64, 4000), (65536, 400))]
 MIB = 1 << 20
-
-
-class Near:
-    """The first namespace; wears the clothes of a Node."""
-
-    name = None
-
-    def run(self, cmd, **kw):
-        return run(cmd, **kw)
-
-    def start(self, cmd):
-        return Proc(cmd)
-
-
-class SiwPair:
-    """Two siw links on the ends of one veth, both in the first namespace."""
-
-    def __init__(self, mtu):
-        self.mtu = mtu
-        self.a, self.b = Near(), Near()
-        for i, x in enumerate((self.a, self.b), 1):
-            x.netdev, x.dev, x.ip = f"siwv{i}", f"siw{i}", f"10.99.0.{i}"
-
-    def __enter__(self):
-        a, b = self.a, self.b
-        run("modprobe siw")
-        run(f"ip link add {a.netdev} mtu {self.mtu} type veth peer name {b.netdev} mtu {self.mtu}")
-        for i, (x, y) in enumerate(((a, b), (b, a)), 1):
-            table, mac = 100 + i, f"02:00:00:00:99:0{i}"
-            run(
-                f"ip link set {x.netdev} address {mac} && ip addr add {x.ip}/32 dev {x.netdev} && "
-                f"sysctl -qw net.ipv4.conf.{x.netdev}.accept_local=1 net.ipv4.conf.{x.netdev}.rp_filter=0 && "
-                f"ip link set {x.netdev} up && ip rule add pref {10 + i} iif {x.netdev} lookup local && "
-                f"ip rule add pref {20 + i} to {y.ip} iif lo lookup {table}"
-            )
-        for i, (x, y) in enumerate(((a, b), (b, a)), 1):
-            run(
-                f"ip route add {y.ip}/32 dev {x.netdev} src {x.ip} table {100 + i} && "
-                f"ip neigh replace {y.ip} lladdr 02:00:00:00:99:0{3 - i} dev {x.netdev} nud permanent"
-            )
-        # Local addresses are looked up last: else nothing would leave.
-        run("sysctl -qw net.ipv4.conf.all.rp_filter=0; ip rule add pref 100 lookup local && ip rule del pref 0")
-        for x in (a, b):
-            run(f"rdma link add {x.dev} type siw netdev {x.netdev}")
-        return self
-
-    def __exit__(self, *exc):
-        run(f"ip rule add pref 0 lookup local; ip rule del pref 100; ip link del {self.a.netdev}", check=False)
+# Whom each of ours is compared with: who speaks the same to the wire.
+RIVAL = {"iwarp": "siw", "roce": "rxe"}
 
 
 def received(node):
@@ -117,23 +70,58 @@ def tcp(pair, port):
     return json.loads(out)["end"]["sum_received"]["bits_per_second"] / 8 / MIB
 
 
-def picture(rows, path):
-    """Bars of the ratios rurdma : siw; 1 is a line."""
-    h, top = 26, max([2.0, *(r["ratio_siw"] for r in rows if r["ratio_siw"])])
-    scale = 460 / top
+def picture(bars, mtu, path):
+    """Bars of the ratios to the rival; 1 is a line."""
+    h, top = 26, max([2.0, *(v for _, v in bars)])
+    scale = 440 / top
     body = []
-    for i, r in enumerate(rows):
-        y = 30 + i * h
-        w = (r["ratio_siw"] or 0) * scale
-        body.append(f'<text x="4" y="{y + 14}">{r["op"]} {r["size"]} B</text>')
-        body.append(f'<rect x="110" y="{y}" width="{w:.0f}" height="18" fill="#4a7"/>')
-        body.append(f'<text x="{116 + w:.0f}" y="{y + 14}">{r["ratio_siw"] or "-"}</text>')
-    x = 110 + scale
+    for i, (name, v) in enumerate(bars):
+        y, w = 30 + i * h, v * scale
+        body.append(f'<text x="4" y="{y + 14}">{name}</text>')
+        body.append(f'<rect x="150" y="{y}" width="{w:.0f}" height="18" fill="#4a7"/>')
+        body.append(f'<text x="{156 + w:.0f}" y="{y + 14}">{v:.2f}</text>')
+    x = 150 + scale
     path.write_text(
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="640" height="{40 + len(rows) * h}" '
-        f'font-family="sans-serif" font-size="13"><text x="4" y="18">rurdma : siw, same run, MTU 1500</text>'
-        f'{"".join(body)}<line x1="{x:.0f}" x2="{x:.0f}" y1="26" y2="{34 + len(rows) * h}" stroke="#c33"/></svg>\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="660" height="{40 + len(bars) * h}" '
+        f'font-family="sans-serif" font-size="13"><text x="4" y="18">iwarp : siw and roce : rxe, same run, '
+        f'MTU {mtu}</text>{"".join(body)}<line x1="{x:.0f}" x2="{x:.0f}" y1="26" y2="{34 + len(bars) * h}" '
+        f'stroke="#c33"/></svg>\n'
     )
+
+
+def record(driver, test, mtu, size, values):
+    return {
+        "driver": driver,
+        "test": test,
+        "mtu": mtu,
+        "size": size,
+        "qps": 1,
+        "unit": "MiB/s",
+        "median": round(statistics.median(values), 3),
+        "min": min(values),
+        "max": max(values),
+        "rounds": len(values),
+    }
+
+
+def measure(o, cases):
+    """{(driver, test, size): MiB/s of each round}, and how many runs failed."""
+    got, errors, port = {}, 0, 18000
+    with contextlib.ExitStack() as stack:
+        pairs = {d: stack.enter_context(linked(d, o.mtu)) for d in (*KINDS, "tcp")}
+        for r in range(o.rounds):
+            runs = [(d, f"{op}_bw", size, (op, size, n)) for op, size, n in cases for d in KINDS]
+            for driver, test, size, case in [*runs, ("tcp", "stream", 0, None)]:
+                port += 1
+                try:
+                    v = perftest(pairs[driver], *case, port) if case else tcp(pairs[driver], port)
+                except Failed as e:
+                    errors += 1
+                    print(f"round {r + 1}: {driver} {test} {size}: {str(e)[:600]}", flush=True)
+                    continue
+                got.setdefault((driver, test, size), []).append(v)
+                print(f"round {r + 1}: {driver:6} {test:9} {size:6} B  {v:9.2f} MiB/s", flush=True)
+    return got, errors
 
 
 def main():
@@ -145,47 +133,26 @@ def main():
     OUT.mkdir(parents=True, exist_ok=True)
     run("modprobe ib_core; rdma system set netns exclusive")
     cases = [c for c in CASES if o.k in f"{c[0]}_{c[1]}"]
-    got, streams, errors = {}, [], 0
-    port = 18000
-    with SiwPair(o.mtu) as siw, Pair(o.mtu) as rurdma:
-        for r in range(o.rounds):
-            for op, size, n in cases:
-                for name, pair in (("siw", siw), ("rurdma", rurdma)):
-                    port += 1
-                    try:
-                        v = perftest(pair, op, size, n, port)
-                    except Failed as e:
-                        errors += 1
-                        print(f"round {r + 1}: {name} {op} {size}: {str(e)[:600]}", flush=True)
-                        continue
-                    got.setdefault((name, op, size), []).append(v)
-                    print(f"round {r + 1}: {name:7} {op:6} {size:6} B  {v:9.2f} MiB/s", flush=True)
-            port += 1
-            streams.append(tcp(rurdma, port))
-            print(f"round {r + 1}: TCP, one stream        {streams[-1]:9.2f} MiB/s", flush=True)
+    got, errors = measure(o, cases)
+    rows = [record(d, test, o.mtu, size, v) for (d, test, size), v in got.items()]
+    (OUT / "results.json").write_text(json.dumps(rows, indent=1) + "\n")
 
-    stream = statistics.median(streams)
-    rows = []
+    median = {(r["driver"], r["test"], r["size"]): r["median"] for r in rows}
+    stream = median.get(("tcp", "stream", 0))
+    print(f"\nMiB/s, medians of {o.rounds} rounds, MTU {o.mtu}; TCP, one stream: {stream}")
+    print(f"{'':16}" + "".join(f"{d:>9}" for d in KINDS) + "  iwarp:siw  roce:rxe  iwarp:TCP  roce:TCP")
+    bars = []
     for op, size, _ in cases:
-        row = {"op": op, "size": size, "mtu": o.mtu, "tcp": round(stream, 2)}
-        for name in ("siw", "rurdma"):
-            v = got.get((name, op, size), [])
-            row[name] = round(statistics.median(v), 3) if v else None
-            row[f"{name}_spread"] = [min(v), max(v)] if v else None
-        both = row["siw"] and row["rurdma"]
-        row["ratio_siw"] = round(row["rurdma"] / row["siw"], 2) if both else None
-        row["ratio_tcp"] = round(row["rurdma"] / stream, 3) if row["rurdma"] else None
-        rows.append(row)
-    doc = {"rounds": o.rounds, "unit": "MiB/s", "rows": rows}
-    (OUT / "results.json").write_text(json.dumps(doc, indent=1) + "\n")
-    picture(rows, OUT / "ratios.svg")
-
-    print(f"\n{'':14}{'siw':>10}{'rurdma':>10}{'TCP':>10}{'rurdma:siw':>12}{'rurdma:TCP':>12}   (MiB/s, medians)")
-    for r in rows:
+        v = {d: median.get((d, f"{op}_bw", size)) for d in KINDS}
+        ratios = [v[d] / v[r] if v[d] and v[r] else None for d, r in RIVAL.items()]
+        bars += [(f"{d} {op} {size} B", x) for d, x in zip(RIVAL, ratios, strict=True) if x]
+        ratios += [v[d] / stream if v[d] and stream else None for d in RIVAL]
         print(
-            f"{r['op']:6}{r['size']:6} B{r['siw'] or '-':>10}{r['rurdma'] or '-':>10}{r['tcp']:>10}"
-            f"{r['ratio_siw'] or '-':>12}{r['ratio_tcp'] or '-':>12}"
+            f"{op:6}{size:8} B"
+            + "".join(f"{x or '-':>9}" for x in v.values())
+            + "".join(f"{'-' if x is None else f'{x:.2f}':>11}" for x in ratios)
         )
+    picture(bars, o.mtu, OUT / "ratios.svg")
     return 1 if errors else 0
 
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A kernel consumer: NVMe over RDMA, host and target in one kernel, over a rurdma link.
+"""A kernel consumer: NVMe over RDMA, host and target in one kernel, over a link of each type.
 
 What nvme-rdma and nvmet-rdma exercise is what no user space program can: fast registration
-(REG_MR), the peer's invalidation of it (SEND_INV), the key of all memory, drains, completion
-queues polled from softirq (host), from a workqueue (target) and directly (poll queues).
+(REG_MR), the peer's invalidation of it (SEND_INV), over iWARP a READ that invalidates its own sink
+(READ_WITH_INV), the key of all memory, drains, completion queues polled from softirq (host), from a
+workqueue (target) and directly (poll queues), an SRQ of the kernel's.
 """
 
 import contextlib
@@ -31,11 +32,11 @@ def modules():
     run("modprobe -r nvmet-rdma nvme-rdma nvmet")
 
 
-@pytest.fixture
-def link(module, modules):
+@pytest.fixture(params=["rurdma", "rurdma_roce"])
+def link(module, modules, request):
     run(
         f"ip link add {NETDEV} type veth peer name nvme-b && ip addr add {ADDR}/24 dev {NETDEV} && "
-        f"ip link set {NETDEV} up && ip link set nvme-b up && rdma link add {DEV} type rurdma netdev {NETDEV}"
+        f"ip link set {NETDEV} up && ip link set nvme-b up && rdma link add {DEV} type {request.param} netdev {NETDEV}"
     )
     try:
         yield DEV
@@ -134,27 +135,37 @@ def in_use():
     return re.sub(r" cq \d+", "", run(f"rdma resource show {DEV}").out)
 
 
+def transfers(disk, exported, tmp_path, megabytes):
+    """What was written is what is read, on every kind of queue."""
+    # Every size from a block to more than one registration holds, in any order.
+    run(
+        f"fio --name=v --filename={disk} --rw=randrw --rwmixread=40 --bsrange=512-512k --size=24m "
+        f"--io_size={megabytes}m --direct=1 --ioengine=libaio --iodepth=16 --verify=crc32c --verify_fatal=1 "
+        f"--do_verify=1 --randseed=7 --minimal --output={tmp_path}/fio"
+    )
+    # The same through the poll queue: completions by IB_POLL_DIRECT.
+    run(
+        f"fio --name=p --filename={disk} --rw=randwrite --bs=64k --size=4m --direct=1 --ioengine=io_uring "
+        f"--hipri=1 --iodepth=4 --verify=crc32c --verify_fatal=1 --do_verify=1 --minimal --output={tmp_path}/fio"
+    )
+    # And it is the target's disk that has it, not a cache of ours.
+    run(f"head -c {8 * MIB} /dev/urandom >{tmp_path}/data")
+    run(f"dd if={tmp_path}/data of={disk} bs=1M oflag=direct status=none")
+    run(f"cmp -n {8 * MIB} {tmp_path}/data {exported}")
+    run(f"dd if={disk} bs=96k count=80 iflag=direct status=none | cmp -n {7 * MIB} - {tmp_path}/data")
+
+
 def test_nvme_data(exported, kernel_log, tmp_path):
-    """What was written is what is read, on every kind of queue, and disconnecting leaves nothing."""
+    """What was written is what is read, on every kind of queue, and disconnecting leaves nothing.
+
+    What the host writes the target READs. Over iWARP rdma_rw registers the sink of each of these READs and
+    lets the READ itself end the registration (READ_WITH_INV): the next REG_MR of that memory, which is refused
+    while it is registered, would end the queue.
+    """
     idle = in_use()
     with Probes("ib_map_mr_sg", "ib_drain_qp", "ib_dereg_mr_user") as probes:
         disk = connect("-i", "2", "-P", "1")
-        # Every size from a block to more than one registration holds, in any order.
-        run(
-            f"fio --name=v --filename={disk} --rw=randrw --rwmixread=40 --bsrange=512-512k --size=24m "
-            f"--io_size=10m --direct=1 --ioengine=libaio --iodepth=16 --verify=crc32c --verify_fatal=1 "
-            f"--do_verify=1 --randseed=7 --minimal --output={tmp_path}/fio"
-        )
-        # The same through the poll queue: completions by IB_POLL_DIRECT.
-        run(
-            f"fio --name=p --filename={disk} --rw=randwrite --bs=64k --size=4m --direct=1 --ioengine=io_uring "
-            f"--hipri=1 --iodepth=4 --verify=crc32c --verify_fatal=1 --do_verify=1 --minimal --output={tmp_path}/fio"
-        )
-        # And it is the target's disk that has it, not a cache of ours.
-        run(f"head -c {8 * MIB} /dev/urandom >{tmp_path}/data")
-        run(f"dd if={tmp_path}/data of={disk} bs=1M oflag=direct status=none")
-        run(f"cmp -n {8 * MIB} {tmp_path}/data {exported}")
-        run(f"dd if={disk} bs=96k count=80 iflag=direct status=none | cmp -n {7 * MIB} - {tmp_path}/data")
+        transfers(disk, exported, tmp_path, 10)
         run(f"nvme disconnect -n {NQN}")
         counts = probes.counts()
     if counts:
@@ -162,6 +173,106 @@ def test_nvme_data(exported, kernel_log, tmp_path):
         assert counts["ib_drain_qp"] >= 2, counts
         assert counts["ib_dereg_mr_user"] > 0, counts
     wait_until(lambda: in_use() == idle, message=lambda: f"left over:\n{in_use()}\nbefore:\n{idle}")
+
+
+@pytest.fixture
+def shared_receives(modules):
+    """The target posts its receives to SRQs, one for each completion vector."""
+    run("modprobe -r nvmet-rdma && modprobe nvmet-rdma use_srq=Y")
+    yield
+    run("modprobe -r nvmet-rdma && modprobe nvmet-rdma")
+
+
+def srqs():
+    return int(re.search(r"srq (\d+)", run(f"rdma resource show {DEV}").out)[1])
+
+
+def test_nvme_data_srq(shared_receives, exported, kernel_log, tmp_path):
+    """The same with an SRQ of a kernel user's, which all its queues take their receives from."""
+    idle = in_use()
+    disk = connect("-i", "2", "-P", "1")
+    assert srqs() > 0
+    transfers(disk, exported, tmp_path, 4)
+    run(f"nvme disconnect -n {NQN}")
+    wait_until(lambda: in_use() == idle, message=lambda: f"left over:\n{in_use()}\nbefore:\n{idle}")
+
+
+# Writes more than its cgroup may have in memory, each page another number, and looks whether it is still there.
+SWAPPED = """
+import mmap, sys
+pages = int(sys.argv[1])
+m = mmap.mmap(-1, pages * 4096, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+def content(i):
+    return (i * 2654435761 + 1).to_bytes(8, "little") * 512
+for i in range(pages):
+    m[i * 4096 : i * 4096 + 4096] = content(i)
+for i in range(pages):
+    got = m[i * 4096 : i * 4096 + 4096]
+    if got != content(i):
+        sys.exit(f"page {i} holds {got[:16].hex()}")
+print("verified")
+"""
+
+
+@contextlib.contextmanager
+def ram_disk(mib):
+    """A disk whose memory is the kernel's own: a target that had to swap would wait for itself."""
+    run(f"modprobe brd rd_nr=1 rd_size={mib * 1024}")
+    try:
+        yield "/dev/ram0"
+    finally:
+        run("modprobe -r brd")
+
+
+@contextlib.contextmanager
+def memory_cgroup(limit):
+    top = pathlib.Path("/sys/fs/cgroup")
+    group = top / "swapped"
+    (top / "cgroup.subtree_control").write_text("+memory")
+    group.mkdir()
+    try:
+        (group / "memory.max").write_text(str(limit))
+        yield group
+    finally:
+        wait_until(lambda: not (group / "cgroup.procs").read_text())
+        group.rmdir()
+
+
+def sectors(disk):
+    """Sectors that were written."""
+    return int(pathlib.Path(f"/sys/block/{disk[5:]}/stat").read_text().split()[6])
+
+
+@pytest.mark.long
+def test_nvme_swap(link, tmp_path):
+    """Swap on the remote disk: pages are written in order to have memory, and come back as they were."""
+    if run("modprobe -n brd", check=False).rc:
+        pytest.skip("this kernel has no brd")
+
+    def swapped(what):
+        return int(re.search(rf"^{what} (\d+)", pathlib.Path("/proc/vmstat").read_text(), re.M)[1])
+
+    # 200 MiB in a cgroup of 64: what is above that must go, and come back.
+    pages, above = 200 * MIB // 4096, (200 - 64) * MIB // 4096
+    (tmp_path / "swapped.py").write_text(SWAPPED)
+    with ram_disk(256) as ram, target(ram):
+        disk = connect("-i", "2")
+        try:
+            run(f"mkswap {disk} && swapon {disk}")
+            with open(ram, "rb") as f:
+                assert f.read(4096).endswith(b"SWAPSPACE2"), "it is another disk that was made for swap"
+            written = sectors(disk)
+            with memory_cgroup(64 * MIB) as group:
+                out, back = swapped("pswpout"), swapped("pswpin")
+                got = run(f"echo $$ >{group}/cgroup.procs && exec python3 {tmp_path}/swapped.py {pages}", timeout=600)
+                assert "verified" in got.out
+                assert swapped("pswpout") - out > above
+                assert swapped("pswpin") - back > above
+                assert " oom_kill 0" in " " + (group / "memory.events").read_text().replace("\n", " ")
+            assert (sectors(disk) - written) * 512 > above * 4096
+            run(f"swapoff {disk}")
+        finally:
+            run(f"swapoff {disk}; nvme disconnect -n {NQN}", check=False)
 
 
 def test_nvme_local_invalidate(exported, kernel_log, tmp_path):
@@ -209,28 +320,34 @@ def test_nvme_key_of_all_memory(link, tmp_path):
 
 
 def test_nvme_vectors(exported):
-    """The completion events of a kernel user's CQs, too, come on the CPUs of their vectors."""
+    """CQs of kernel users: each is polled in the context that it was made for, on the CPU of its vector."""
     events = TRACING / "events/rdma_core"
     if not events.exists():
         pytest.skip("this kernel has no trace events")
+    traced = ("cq_alloc", "cq_schedule")
     (TRACING / "trace").write_text("")
     try:
-        for e in ("cq_alloc", "cq_schedule"):
+        for e in traced:
             (events / e / "enable").write_text("1")
-        disk = connect("-i", "2")
+        disk = connect("-i", "2", "-P", "1")
         for cpu in range(2):
             run(f"taskset -c {cpu} dd if=/dev/zero of={disk} bs=16k count=100 oflag=direct status=none")
         run(f"nvme disconnect -n {NQN}")
     finally:
-        for e in ("cq_alloc", "cq_schedule"):
+        for e in traced:
             (events / e / "enable").write_text("0")
     trace = (TRACING / "trace").read_text()
-    vectors = dict(re.findall(r"cq_alloc: cq\.id=(\d+) .*comp_vector=(\d+)", trace))
+    made = re.finditer(r"cq_alloc: cq\.id=(\d+) .*comp_vector=(\d+) poll_ctx=(\w+)", trace)
+    cqs = {m[1]: (int(m[2]), m[3]) for m in made}
+    # The host's, its poll queue's, the target's.
+    assert {context for _, context in cqs.values()} == {"SOFTIRQ", "DIRECT", "WORKQUEUE"}, trace[-3000:]
     raised = re.findall(r"\[(\d+)\].* cq_schedule: cq\.id=(\d+)", trace)
-    raised = [(int(vectors[cq]), int(cpu)) for cpu, cq in raised if cq in vectors]
+    raised = [(cqs[cq], int(cpu)) for cpu, cq in raised if cq in cqs]
     # Queues of both vectors were at work.
-    assert {v for v, _ in raised} == {0, 1}, trace[-3000:]
-    assert all(v == cpu for v, cpu in raised), [x for x in raised if x[0] != x[1]]
+    assert {vector for (vector, _), _ in raised} == {0, 1}, trace[-3000:]
+    assert all(vector == cpu for (vector, _), cpu in raised), [x for x in raised if x[0][0] != x[1]]
+    # Who polls by himself wants no events.
+    assert {context for (_, context), _ in raised} == {"SOFTIRQ", "WORKQUEUE"}
 
 
 def test_nvme_reconnect(exported):

@@ -135,6 +135,21 @@ def test_rspreload(pair, blob, tmp_path):
     assert digest(copy) == digest(blob)
 
 
+def test_rspreload_socat(pair, blob, tmp_path):
+    """A program of the distribution's carries a file over one connection of ours at each end.
+
+    Not every program can: nc, for one, calls accept4(), which the library does not stand in for.
+    """
+    a, b = pair.a, pair.b
+    copy, rdma = tmp_path / "copy", f"LD_PRELOAD={PRELOAD} socat -u"
+    before = a.counter("accepted"), b.counter("connected")
+    with serve(a, f"{rdma} TCP4-LISTEN:7001,bind={a.ip},reuseaddr CREATE:{copy}") as s:
+        b.run(f"{rdma} OPEN:{blob},rdonly TCP4:{a.ip}:7001")
+        s.wait()
+    assert digest(copy) == digest(blob)
+    assert (a.counter("accepted"), b.counter("connected")) == (before[0] + 1, before[1] + 1)
+
+
 @LONG
 def test_rspreload_iperf3(pair):
     """iperf3 moves its data; the summary that it wants from TCP's own counters it cannot have."""

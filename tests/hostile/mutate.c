@@ -3,8 +3,11 @@
 #include "hostile.h"
 #include <pthread.h>
 
-/* live: before the QP died; bad: of these, work requests that may have been what killed it. */
-static uint64_t done, live, bad, connections;
+/*
+ * done: mutations, but for the gentle ones, which are counted apart. Of those, live: before the QP died; of
+ * these, bad: work requests that may have been what killed it.
+ */
+static uint64_t done, gentle, live, bad, connections;
 
 static void mutate_send(struct conn *c)
 {
@@ -294,6 +297,7 @@ static bool one_connection(const char *host, const char *port, const struct plan
 	pthread_mutex_unlock(&target_lock);
 	for (i = 0; i < plan->max && after < plan->after && (!plan->until || now() < plan->until); i++) {
 		uint64_t kind = rnd() % 16;
+		bool meant = true;
 
 		if (up && (plan->gentle || !(i % 4)))
 			up = state(&c) != IBV_QPS_ERR;
@@ -301,6 +305,7 @@ static bool one_connection(const char *host, const char *port, const struct plan
 			wait_for_room(&c);
 		if (kind < 10 && plan->gentle && rnd() % 4) {
 			mutate_gently(&c);
+			meant = false;
 		} else if (kind < 10) {
 			mutate_send(&c);
 			bad += up;
@@ -311,8 +316,9 @@ static bool one_connection(const char *host, const char *port, const struct plan
 		} else {
 			__atomic_store_n(&c.ring->arm, (uint32_t)rnd(), __ATOMIC_RELAXED);
 		}
-		done++;
-		live += up;
+		done += meant;
+		gentle += !meant;
+		live += meant && up;
 		ring_all();
 		if (kick() && errno != EIO) {
 			perror("kick");
@@ -339,8 +345,9 @@ int attack(const char *host, const char *port, uint64_t n)
 	pthread_create(&t, NULL, scribbler, NULL);
 	while (done < n && failed < 20)
 		failed = one_connection(host, port, &plan) ? 0 : failed + 1;
-	printf("mutations %llu live %llu bad %llu connections %llu\n", (unsigned long long)done,
-	       (unsigned long long)live, (unsigned long long)bad, (unsigned long long)connections);
+	printf("mutations %llu live %llu bad %llu gentle %llu connections %llu\n", (unsigned long long)done,
+	       (unsigned long long)live, (unsigned long long)bad, (unsigned long long)gentle,
+	       (unsigned long long)connections);
 	fflush(stdout);
 	_exit(done < n);
 }

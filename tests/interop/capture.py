@@ -31,32 +31,64 @@ FIELDS = (
     "_ws.malformed",
     "_ws.expert.message",
     "frame.number",
+    "frame.protocols",
+    "tcp.stream",
+    "tcp.srcport",
+    "tcp.reassembled_in",
+    # Of these, any: what the other end has already, or cannot take.
+    "tcp.analysis.retransmission",
+    "tcp.analysis.fast_retransmission",
+    "tcp.analysis.spurious_retransmission",
+    "tcp.analysis.out_of_order",
+    "tcp.analysis.keep_alive",
+    "tcp.analysis.zero_window_probe",
 )
 
 
 class Decoded:
-    """opcodes: how many of each; mpa: which messages; malformed: frames that tshark complains of."""
+    """opcodes: how many of each; mpa: which messages; malformed: frames that tshark complains of.
+
+    Of the frames with payload in streams of RDMA in which tshark sees no MPA: parts, those of an FPDU that it
+    shows in another frame; again, those that came before; cut, those behind which nothing of their
+    direction was read, because the stream ended in an FPDU; unread, all others.
+    """
 
     def __init__(self, text):
-        self.opcodes, self.mpa, self.malformed, self.fpdus = collections.Counter(), set(), [], 0
+        self.opcodes, self.mpa, self.malformed = collections.Counter(), set(), []
+        self.parts, self.again, self.cut, self.unread = [], [], [], []
+        streams, last, silent = set(), {}, []
         for line in text.splitlines():
-            op, req, rep, rej, bad, expert, number = (line.split("\t") + [""] * 7)[:7]
+            op, req, rep, rej, bad, expert, number, layers, stream, port, whole, *repeated = (
+                line.split("\t") + [""] * len(FIELDS)
+            )[: len(FIELDS)]
+            frame = int(number)
+            if "iwarp_mpa" in layers.split(":"):
+                streams.add(stream)
+                last[stream, port] = frame
+            elif whole:
+                self.parts.append(frame)
+            elif any(repeated):
+                self.again.append(frame)
+            else:
+                silent.append((frame, stream, port))
             for x in filter(None, op.split(",")):
                 self.opcodes[OPCODES.get(int(x, 0), x)] += 1
-                self.fpdus += 1
             if req:
                 self.mpa.add("request")
             if rep:
                 self.mpa.add("reject" if "1" in rej or "True" in rej else "reply")
             if bad or "alformed" in expert:
                 self.malformed.append((number, bad, expert))
+        for frame, stream, port in silent:
+            if stream in streams:
+                (self.unread if frame < last.get((stream, port), 0) else self.cut).append(frame)
 
 
 class Capture:
     """Of a netdev (of a namespace), from here on. Offloads should be off on both ends."""
 
-    def __init__(self, netdev, netns=None):
-        self.netdev, self.netns = netdev, netns
+    def __init__(self, netdev, netns=None, what="tcp"):
+        self.netdev, self.netns, self.what = netdev, netns, what
         self.file = pathlib.Path(f"/tmp/capture-{os.getpid()}-{next(_serial)}.pcap")
 
     def __enter__(self):
@@ -76,7 +108,7 @@ class Capture:
             "root",
             "-w",
             str(self.file),
-            "tcp",
+            *self.what.split(),
         ]
         self.proc = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         end = time.monotonic() + 20
@@ -97,12 +129,13 @@ class Capture:
         self.proc.stderr.close()
         self.file.unlink(missing_ok=True)
 
-    def decode(self, limit=300):
-        return Decoded(self.fields(FIELDS, limit))
+    def decode(self, limit=600):
+        # In two passes: in one, a frame does not know yet that another one completes it.
+        return Decoded(self.fields(FIELDS, limit, "-2", "tcp.len > 0"))
 
-    def fields(self, fields, limit=300):
+    def fields(self, fields, limit=300, how="", which="iwarp_mpa"):
         """A line for each frame: the fields by tabs, several values of one by commas."""
         self.stop()
         fields = " ".join(f"-e {f}" for f in fields)
         form = f"-T fields -E separator=/t -E occurrence=a {fields}"
-        return run(f"tshark -n -r {self.file} {GUESSES} -Y iwarp_mpa {form} 2>/dev/null", timeout=limit).out
+        return run(f"tshark -n {how} -r {self.file} {GUESSES} -Y '{which}' {form} 2>/dev/null", timeout=limit).out

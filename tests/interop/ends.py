@@ -127,6 +127,18 @@ def pd_of(e):
     return b"" if e["pd"] == "-" else bytes.fromhex(e["pd"])
 
 
+def exchange(x, y, n, flags=""):
+    """A message of n bytes from x to y."""
+    x(f"fill 0 {n} {n}")
+    y("recv 262144 262144")
+    x(f"send 0 {n} {flags}")
+    wc = y.good()
+    assert wc["len"] == n
+    x.good()
+    assert x(f"sum 0 {n}") == y(f"sum 262144 {n}")
+    return wc
+
+
 def join(server, client, address, port, pd=b"", reply=b"", depths=(4, 4)):
     """Connects two puppets, the server listening already; both get their events."""
     ird, ord_ = depths

@@ -12,7 +12,8 @@
  *   event MS                 the next event of the connection manager
  *   region RIGHTS OFF LEN    registers, rights of l w r a (local/remote write, remote read, atomics)
  *   dereg N
- *   recv OFF LEN | send OFF LEN [se] [inv=KEY] [inline] | write OFF LEN ADDR KEY
+ *   window OFF LEN           binds a window of type 2, with the right to write, to a region of its own
+ *   recv OFF LEN [LKEY] | send OFF LEN [se] [inv=KEY] [inline] | write OFF LEN ADDR KEY
  *   read OFF LEN ADDR KEY | writeimm OFF LEN ADDR KEY IMM [se]
  *   fadd OFF ADDR KEY ADD | cas OFF ADDR KEY COMPARE SWAP
  *                            work requests, signalled, numbered from 1 on
@@ -51,6 +52,7 @@ static struct rdma_cm_id *listener, *id;
 static struct ibv_pd *pd;
 static struct ibv_cq *cq;
 static struct ibv_mr *mr[REGIONS];
+static struct ibv_mw *mw;
 static uint8_t *buf;
 static uint64_t serial;
 static uint32_t depth = 64;
@@ -326,10 +328,40 @@ static int do_dereg(void)
 	return ok();
 }
 
+/* The completion of the binding is the next one. */
+static int do_window(void)
+{
+	struct ibv_send_wr *worst, wr = { .wr_id = ++serial, .opcode = IBV_WR_BIND_MW };
+	uint64_t off, len;
+	uint8_t *p = range(&off, &len);
+	int n;
+
+	if (!p)
+		return -1;
+	for (n = 1; n < REGIONS - 1 && mr[n]; n++)
+		;
+	mr[n] = ibv_reg_mr(pd, p, len, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_MW_BIND);
+	if (!mw)
+		mw = ibv_alloc_mw(pd, IBV_MW_TYPE_2);
+	if (!mr[n] || !mw)
+		return bad("window");
+	wr.bind_mw.mw = mw;
+	wr.bind_mw.rkey = ibv_inc_rkey(mw->rkey);
+	wr.bind_mw.bind_info = (struct ibv_mw_bind_info) {
+		.mr = mr[n], .addr = (uintptr_t)p, .length = len,
+		.mw_access_flags = IBV_ACCESS_REMOTE_WRITE,
+	};
+	errno = ibv_post_send(id->qp, &wr, &worst);
+	if (errno)
+		return bad("bind");
+	printf("ok n=%d addr=%" PRIu64 " key=%u\n", n, (uint64_t)(uintptr_t)p, wr.bind_mw.rkey);
+	return 0;
+}
+
 static int do_recv(void)
 {
 	struct ibv_recv_wr *worst, wr = { .wr_id = ++serial, .num_sge = 1 };
-	struct ibv_sge sge = { .lkey = mr[0]->lkey };
+	struct ibv_sge sge;
 	uint64_t off, len;
 	uint8_t *p = range(&off, &len);
 
@@ -337,6 +369,7 @@ static int do_recv(void)
 		return -1;
 	sge.addr = (uintptr_t)p;
 	sge.length = len;
+	sge.lkey = arg() ?: mr[0]->lkey;
 	wr.sg_list = &sge;
 	errno = ibv_post_recv(id->qp, &wr, &worst);
 	return errno ? bad("recv") : ok();
@@ -385,6 +418,8 @@ static int do_send(enum ibv_wr_opcode opcode)
 			if (!strncmp(s, "inv=", 4)) {
 				wr.opcode = IBV_WR_SEND_WITH_INV;
 				wr.invalidate_rkey = strtoul(s + 4, NULL, 0);
+				/* Where siw's provider takes it from. */
+				wr.wr.rdma.rkey = wr.invalidate_rkey;
 			}
 		}
 	}
@@ -514,6 +549,9 @@ static int do_destroy(void)
 	if (ah)
 		failed |= ibv_destroy_ah(ah);
 	ah = NULL;
+	if (mw)
+		failed |= ibv_dealloc_mw(mw);
+	mw = NULL;
 	for (n = 0; n < REGIONS; n++) {
 		if (mr[n])
 			failed |= ibv_dereg_mr(mr[n]);
@@ -568,6 +606,8 @@ static int obey(char *line)
 		return do_region();
 	if (!strcmp(cmd, "dereg"))
 		return do_dereg();
+	if (!strcmp(cmd, "window"))
+		return do_window();
 	if (!strcmp(cmd, "recv"))
 		return do_recv();
 	if (!strcmp(cmd, "send"))

@@ -127,7 +127,8 @@ def test_protocol_is_pure():
         lines = without_tests(strip((TOP / f).read_text()).splitlines())
         raw = (TOP / f).read_text().splitlines()
         for n, line in enumerate(lines):
-            if re.search(r"\b(kernel|std|alloc)\s*::", line) and not any(
+            bare = line.replace("::kernel::macros::kunit_tests", "")
+            if re.search(r"\b(kernel|std|alloc)\s*::", bare) and not any(
                 "CONFIG_RUST" in x for x in raw[max(0, n - 2) : n + 1]
             ):
                 found.append(f"{f}:{n + 1}: {line.strip()}")
@@ -136,7 +137,7 @@ def test_protocol_is_pure():
 
 def test_files_are_short():
     long = []
-    for f in sources():
+    for f in tracked("*.rs", "*.c", "*.h", "*.py"):
         n = len((TOP / f).read_text().splitlines())
         if n > 800:
             long.append(f"{f}: {n} lines")

@@ -84,6 +84,82 @@ def test_spdx():
     assert not missing, "\n".join(missing)
 
 
+def merge_leftovers(name, text):
+    """Lines that a merge left behind. A line of equals signs may belong to a title of reStructuredText."""
+    lines = text.splitlines()
+
+    def at(n):
+        return lines[n] if 0 <= n < len(lines) else ""
+
+    def of_title(n):
+        # Below the title and as long, or one of two around it.
+        around = at(n) in (at(n - 2), at(n + 2))
+        return name.endswith(".rst") and (around or len(at(n - 1)) == len(at(n)))
+
+    mark = re.compile(r"[<>|]{7}(?: |$)")
+    line = re.compile("={3,}$" if name.endswith(".rst") else "={7}$")
+    return [n + 1 for n, x in enumerate(lines) if mark.match(x) or (line.match(x) and not of_title(n))]
+
+
+def test_no_merge_leftovers():
+    found = [
+        f"{f}:{n}"
+        for f in tracked()
+        if not f.endswith((*BINARY, ".patch", ".diff"))
+        for n in merge_leftovers(f, (TOP / f).read_text(errors="replace"))
+    ]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    "text,found",
+    [
+        ("Testing\n=======\n\ntext\n", []),
+        ("=========\n rurdma\n=========\n", []),
+        ("   * - 6.3\n=======\n   * - 6.4\n", [2]),
+        ("text\n\n=======\ntext\n", [3]),
+        ("A title that is too long\n=====\n", [2]),
+        ("<" * 7 + " ours\na\n" + "|" * 7 + " base\n" + "=" * 7 + "\nb\n" + ">" * 7 + " theirs\n", [1, 3, 4, 6]),
+        ("==== ====\na    b\n==== ====\n", []),
+    ],
+)
+def test_merge_leftovers_are_found(text, found):
+    assert merge_leftovers("x.rst", text) == found
+
+
+ADDRESS = r"[^<>@\s]+@[\w-]+(\.[\w-]+)+"
+
+
+def maintained(letter):
+    """The values of a letter in the kernel's format of MAINTAINERS."""
+    title, *entry = (TOP / "MAINTAINERS").read_text().splitlines()
+    assert re.fullmatch(r"[A-Z0-9 \[\]]+", title)
+    fields = [x.split(":\t", 1) for x in entry]
+    assert all(len(x) == 2 and x[0] in "MRLSWQBCPTFXNK" for x in fields), entry
+    values = [v for k, v in fields if k == letter]
+    assert values, f"no {letter}:"
+    return values
+
+
+def test_maintained_files():
+    """What is maintained is there, and all that would go into the kernel is maintained."""
+    files = maintained("F")
+    assert not [x for x in files if not (TOP / x).exists() or x.endswith("/") != (TOP / x).is_dir()]
+    ours = tracked("Documentation/*", "include/*", "drivers/*")
+    assert ours
+    assert not [x for x in ours if not any(x == f or (f.endswith("/") and x.startswith(f)) for f in files)]
+
+
+def test_lists_have_addresses():
+    assert not [x for x in maintained("L") if not re.fullmatch(rf"{ADDRESS}( \(.*\))?", x)]
+    assert set(maintained("S")) <= {"Supported", "Maintained", "Odd Fixes", "Orphan", "Obsolete"}
+
+
+@pytest.mark.xfail(strict=True, reason="the project has no public address yet")
+def test_maintainers_have_addresses():
+    assert not [x for x in maintained("M") if not re.fullmatch(rf"[^<>@]+ <{ADDRESS}>", x)]
+
+
 def test_no_trailing_space():
     found = []
     for f in tracked():

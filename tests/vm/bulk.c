@@ -8,8 +8,8 @@
  * digest, which must be that of what the client wrote. A block that is early,
  * late, twice, elsewhere or altered has another digest.
  *
- *   bulk [-p PORT] [-m MIB]            server
- *   bulk [-p PORT] [-m MIB] ADDRESS    client
+ *   bulk [-p PORT] [-m MIB] [-b ADDRESS]   server, at all addresses or at that
+ *   bulk [-p PORT] [-m MIB] ADDRESS        client
  */
 #include <errno.h>
 #include <getopt.h>
@@ -194,14 +194,16 @@ int main(int argc, char **argv)
 		},
 	};
 	struct timespec t0, t1;
-	const char *port = "7777", *host;
+	const char *port = "7777", *host, *at = NULL;
 	uint64_t blocks = 1024, total = 0;
 	double s;
 	int o;
 
-	while ((o = getopt(argc, argv, "p:m:")) != -1) {
+	while ((o = getopt(argc, argv, "p:m:b:")) != -1) {
 		if (o == 'p')
 			port = optarg;
+		else if (o == 'b')
+			at = optarg;
 		else if (o == 'm')
 			blocks = strtoull(optarg, NULL, 0);
 		else
@@ -212,7 +214,7 @@ int main(int argc, char **argv)
 		hints.ai_flags = RAI_PASSIVE;
 	if (blocks < SLOTS)
 		blocks = SLOTS;
-	if (rdma_getaddrinfo(host, port, &hints, &ai))
+	if (rdma_getaddrinfo(host ? host : at, port, &hints, &ai))
 		die("address");
 	if (host) {
 		if (rdma_create_ep(&id, ai, NULL, &attr))

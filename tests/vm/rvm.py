@@ -16,12 +16,17 @@ import time
 # An emulated VM on a busy machine is slow: limits are for what hangs.
 TIMEOUT = float(os.environ.get("RURDMA_TIMEOUT", "60"))
 
-REPORT = re.compile(
-    r"BUG:|WARNING:|Oops|possible circular|possible recursive|inconsistent lock state|KASAN|UBSAN|"
-    r"kmemleak: \d+ new|suspicious RCU|refcount_t|rust_kernel: panicked|soft lockup|hard LOCKUP|"
-    r"hung task|blocked for more than|scheduling while atomic|"
-    r"sleeping function called|unregister_netdevice: waiting"
-)
+
+def reports_of(lines):
+    """The lines from the first report on (scripts/reports.txt says what one is)."""
+    rules = (pathlib.Path(__file__).resolve().parents[2] / "scripts/reports.txt").read_text().splitlines()
+    rules = [x for x in rules if x and not x.startswith("#")]
+    bad = re.compile("|".join(x for x in rules if not x.startswith("!")))
+    good = re.compile("|".join(x.removeprefix("! ") for x in rules if x.startswith("!")))
+    for i, line in enumerate(lines):
+        if bad.search(line) and not good.search(line):
+            return lines[i:]
+    return []
 
 
 class Failed(AssertionError):
@@ -175,11 +180,7 @@ class Kmsg:
             self.lines.append(rec.split(";", 1)[-1].split("\n", 1)[0])
 
     def reports(self):
-        lines = self.poll()
-        for i, line in enumerate(lines):
-            if REPORT.search(line):
-                return lines[i:]
-        return []
+        return reports_of(self.poll())
 
     def close(self):
         os.close(self._fd)
@@ -214,6 +215,13 @@ class Node:
         return json.loads(out) if out.strip() else []
 
     # --- RDMA ---
+
+    def counter(self, name, dev=None):
+        """One of a link's own counters, as `rdma statistic` tells them."""
+        out = self.run(f"rdma statistic show link {dev or self.dev}/1").out
+        found = re.search(rf"\b{name} (\d+)", out)
+        assert found, out
+        return int(found[1])
 
     def link_add(self, name, netdev, kind="rurdma", check=True):
         return self.run(f"rdma link add {name} type {kind} netdev {netdev}", check=check)

@@ -221,9 +221,13 @@ def test_strangers_without_number(cm):
     cm("strangers_many")
 
 
-def test_private_data_longer_than_the_core_takes(cm):
-    """512 bytes on the wire, 255 arrive."""
+def test_private_data_longer_than_the_core_takes(cm, p):
+    """512 bytes on the wire, 255 arrive; that there were more is counted."""
+    before = p.a.counter("private_data_cut")
+    cm("connects")
+    assert p.a.counter("private_data_cut") == before
     cm("stranger_long_private_data")
+    assert p.a.counter("private_data_cut") == before + 1
 
 
 # --- knobs ---

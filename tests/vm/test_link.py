@@ -181,15 +181,71 @@ def test_link_on_netdevs_of_all_kinds(node):
         node.run("ip link del t0")
 
 
-def test_traffic_over_vlan(module):
-    """Two hosts in one VLAN, each with its link on the VLAN's netdev."""
+# The netdev t0 of a kind, which uses {v}, a host's end of the veth.
+OVER = {
+    "VLAN": "ip link add t0 link {v} type vlan id 7",
+    "bridge": "ip link add t0 type bridge && ip link set {v} master t0",
+    "bond": "ip link add t0 type bond mode active-backup && ip link set {v} down && ip link set {v} master t0",
+    "macvlan": "ip link add t0 link {v} type macvlan mode bridge",
+}
+
+
+def tx_bytes(node, netdev):
+    return int(node.run(f"cat /sys/class/net/{netdev}/statistics/tx_bytes").out)
+
+
+def both_ways(server, client, to, source=""):
+    """The client's rping: READ and WRITE of 20 times 4000 bytes, verified."""
+    with server.start("exec rping -s -C 20 -S 4000") as s:
+        wait_until(lambda: server.resources("cm_id"))
+        client.run(f"rping -c -a {to} {source} -C 20 -S 4000 -V")
+        s.wait()
+
+
+@pytest.mark.parametrize("kind", OVER)
+def test_traffic_over(module, kind):
+    """Two hosts, each with its link on a netdev of this kind: what they say to each other leaves by it."""
     with Pair(links=False) as p:
         for n, x in ((1, p.a), (2, p.b)):
-            x.run(f"ip link add vl7 link {x.netdev} type vlan id 7 && ip link set vl7 up")
-            x.run(f"ip addr add 10.7.0.{n}/24 dev vl7")
-            x.link_add(x.dev, "vl7")
+            x.run(f"ip addr flush dev {x.netdev}")
+            x.run(f"{OVER[kind].format(v=x.netdev)} && ip link set t0 up && ip addr add 10.7.0.{n}/24 dev t0")
+            x.link_add(x.dev, "t0")
             x.ip = f"10.7.0.{n}"
-        traffic_works(p)
+        for x in (p.a, p.b):
+            wait_until(lambda x=x: port_state(x, x.dev) == "ACTIVE", 20)
+        before = [tx_bytes(x, "t0") for x in (p.a, p.b)]
+        both_ways(p.a, p.b, p.a.ip)
+        for x, was in zip((p.a, p.b), before, strict=True):
+            assert tx_bytes(x, "t0") - was > 20 * 4000
+
+
+def test_two_netdevs_in_one_subnet(module):
+    """Routing decides by which netdev a connection leaves; a rule for its source makes that the link's own."""
+    with Pair(links=False) as p:
+        a, b = p.a, p.b
+        # A second cable, and a bridge at the other end.
+        b.run("ip link add br0 type bridge && ip link set br0 up")
+        run(f"ip link add v2 netns {a.name} type veth peer name w2 netns {b.name}")
+        b.run(f"ip addr flush dev {b.netdev} && ip link set {b.netdev} master br0 && ip link set w2 master br0")
+        b.run(f"ip link set w2 up && ip addr add {b.ip}/24 dev br0")
+        second = a.ip.rsplit(".", 1)[0] + ".3"
+        # Each address is that of its netdev's MAC address.
+        a.run("sysctl -qw net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2")
+        a.run(f"ip addr add {second}/24 dev v2 && ip link set v2 up")
+        a.link_add("rwfirst", a.netdev)
+        a.link_add("rwsecond", "v2")
+        b.link_add(b.dev, "br0")
+        for x, dev in ((a, "rwfirst"), (a, "rwsecond"), (b, b.dev)):
+            wait_until(lambda x=x, dev=dev: port_state(x, dev) == "ACTIVE", 20)
+        # Without a rule the connection is as good, whichever way it goes.
+        both_ways(b, a, b.ip, f"-I {second}")
+        a.run(f"ip route add {a.ip.rsplit('.', 1)[0]}.0/24 dev v2 table 77 && ip rule add from {second} table 77")
+        for source, out in ((second, "v2"), (a.ip, a.netdev)):
+            before = {d: tx_bytes(a, d) for d in (a.netdev, "v2")}
+            both_ways(b, a, b.ip, f"-I {source}")
+            sent = {d: tx_bytes(a, d) - before[d] for d in before}
+            assert sent.pop(out) > 20 * 4000
+            assert sum(sent.values()) < 4000, sent
 
 
 # --- addresses ---
@@ -287,14 +343,14 @@ def test_mtu_change_under_traffic(fresh_pair):
     """A connection lives through it."""
     p = fresh_pair
     with (
-        p.a.start("exec rping -s -C 2000 -S 4000") as server,
-        p.b.start(f"sleep 1; exec rping -c -a {p.a.ip} -C 2000 -S 4000 -V") as client,
+        p.a.start("exec rping -s -C 1000 -S 4000") as server,
+        p.b.start(f"sleep 1; exec rping -c -a {p.a.ip} -C 1000 -S 4000 -V") as client,
     ):
         wait_until(lambda: p.b.resources("qp"))
         for mtu in (9000, 1400, 1500):
             for x in (p.a, p.b):
                 x.run(f"ip link set {x.netdev} mtu {mtu}")
-        client.wait(120)
+        client.wait()
         server.wait()
 
 

@@ -4,6 +4,9 @@
 The operations that there are: SEND, WRITE, READ over RC, UC and UD; ib_cm and rdma_cm.
 """
 
+import pathlib
+import re
+
 import pytest
 from rvm import Node, Pair, gid_index, run, wait_until
 
@@ -50,6 +53,33 @@ def test_loopback_netdev_is_refused(netns):
     """RoCE has Ethernet addresses."""
     got = netns.run("rdma link add rr0 type rurdma_roce netdev lo", check=False)
     assert got.rc != 0 and "not supported" in got.out, got
+
+
+def test_cq_of_management(module):
+    """The core's management has a CQ that is polled by a workqueue of no CPU; its completions are taken there."""
+    events = pathlib.Path("/sys/kernel/tracing/events/rdma_core")
+    if not events.exists():
+        pytest.skip("this kernel has no trace events")
+    trace = events.parent.parent / "trace"
+    trace.write_text("")
+    try:
+        for e in ("cq_alloc", "cq_process"):
+            (events / e / "enable").write_text("1")
+        with Pair(kind="rurdma_roce") as p:
+            for x in (p.a, p.b):
+                wait_until(lambda x=x: gid_index(x.dev, x.ip, x.name) is not None)
+            ends(p, f"rping -s -a {p.a.ip} -C 2", f"rping -c -a {p.a.ip} -C 2 -V")
+            # Later the devices get new ones: they go to the first namespace when theirs ends.
+            seen = trace.read_text()
+    finally:
+        for e in ("cq_alloc", "cq_process"):
+            (events / e / "enable").write_text("0")
+    # One for each device; numbers are the device's own.
+    assert len(re.findall(r"cq_alloc: .*poll_ctx=UNBOUND_WORKQUEUE", seen)) == 2, seen
+    # Each end sends and receives: a request, its reply, what follows.
+    polled = [x for x in seen.splitlines() if "cq_process: " in x]
+    assert len(polled) >= 4, seen
+    assert all(x.split()[0].startswith("kworker/u") for x in polled), seen
 
 
 def test_port_taken(module):
@@ -147,13 +177,21 @@ def test_multicast_of_rdma_cm(pair):
 
 
 @pytest.mark.parametrize("group", ["239.7.7.8", "ff15::7777"])
-@pytest.mark.parametrize("test", ["members", "same_host", "errors", "left_behind"])
+@pytest.mark.parametrize("test", ["members", "many", "same_host", "errors", "left_behind"])
 def test_multicast(pair, test, group):
     """ibv_attach_mcast(3): the netdev joins as long as a QP is in the group. See vtmcast.c."""
     a, b = pair.a, pair.b
     run(["vtmcast", test, a.ip, a.name, a.dev, b.name, b.dev, group])
     wait_until(lambda: not a.in_use())
     assert group not in a.run(f"ip maddr show dev {a.netdev}").out
+
+
+@pytest.mark.parametrize("group", ["239.7.7.9", "ff15::7779"])
+def test_multicast_after_a_move(module, group):
+    """A netdev that moves leaves its groups, whoever is in them. See vtmcast.c."""
+    with Pair(kind="rurdma_roce") as p:
+        a, b = p.a, p.b
+        run(["vtmcast", "moved", a.ip, a.name, a.dev, b.name, b.dev, group])
 
 
 def test_dead_peer(pair):
@@ -190,6 +228,36 @@ def delete_under_traffic():
             with b.start(f"exec {client}"):
                 wait_until(lambda: b.resources("qp"))
                 run(f"ip netns del {b.name}", timeout=30)
+
+
+def port_is_open(node):
+    """Somebody in the namespace receives what comes to UDP port 4791."""
+    return bool(node.run("ss -ulnH sport = :4791").out.strip())
+
+
+def test_port_is_open_where_the_netdev_is(module):
+    """There while there is a link, and nowhere else: also of links that are made, or end, during a move."""
+    with Node() as one, Node() as other:
+        one.run("ip link add m0 type veth peer name m1")
+        there, back = f"ip link set m0 netns {other.name}", f"ip -n {other.name} link set m0 netns {one.name}"
+        with one.start(f"while :; do {there}; {back}; done"):
+            for _ in range(40):
+                # The device is in the namespace that the netdev was in when it was made.
+                one.run("rdma link add rm0 type rurdma_roce netdev m0; rdma link del rm0", check=False)
+                other.link_del("rm0", check=False)
+        one.run(back, check=False)
+        wait_until(lambda: not port_is_open(one) and not port_is_open(other))
+        one.link_add("rm0", "m0", "rurdma_roce")
+        for _ in range(3):
+            assert port_is_open(one) and not port_is_open(other)
+            one.run(there)
+            assert port_is_open(other) and not port_is_open(one)
+            one.run(back)
+        one.run("rdma link add rm1 type rurdma_roce netdev m1")
+        one.link_del("rm0")
+        assert port_is_open(one)
+        one.link_del("rm1")
+        wait_until(lambda: not port_is_open(one))
 
 
 def test_module_unloads_with_roce_links_up(module):

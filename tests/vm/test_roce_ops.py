@@ -83,6 +83,11 @@ def test_fence(pair):
     vtops(pair, "fence")
 
 
+def test_local_operations_in_order(pair):
+    """LOCAL_INV and BIND_MW, which are not sent, wait for what is posted before them to be sent."""
+    vtops(pair, "local_in_order")
+
+
 def test_order(pair):
     """WRITE, FLUSH, ATOMIC WRITE without a wait: who sees the last sees the first."""
     vtops(pair, "order")

@@ -4,7 +4,10 @@
 That the bytes go over a wire is for test_traffic.py.
 """
 
+import re
+
 import pytest
+from rvm import wait_until
 
 VT = "vtwork"
 
@@ -99,7 +102,21 @@ def test_foreign_operations_refused(vt):
     vt("foreign_operations_refused")
 
 
+def test_wr_interface(vt):
+    """ibv_wr_*: SEND, SEND_INV, WRITE, READ in batches, with SGEs, lists of them, inline data and lists of that."""
+    vt("wr_interface")
+
+
+@pytest.mark.parametrize("how", ["by_ioctl", "by_write"])
+def test_provider_without_kick(node, how):
+    """One that posts by the command POST_SEND: the same work is done. See vtclassic.c."""
+    before = node.in_use()
+    assert re.search(r"^kicks 0, ioctls \d+, writes \d+$", node.run(["vtclassic", how, node.ip]).out, re.M)
+    wait_until(lambda: node.in_use() == before, 10)
+
+
 @pytest.mark.soak
-def test_long_message(vt, rounds):
-    """One SEND of 128 MiB; of 1 GiB in the long runs."""
-    vt("message_of", 1024 if rounds > 20 else 128, timeout=300)
+@pytest.mark.parametrize("how", ["send", "write", "read"])
+def test_long_message(vt, rounds, how):
+    """One SEND, WRITE or READ of 128 MiB; of 1 GiB in the long runs."""
+    vt("message_of", 1024 if rounds > 20 else 128, how, timeout=300)

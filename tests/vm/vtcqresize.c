@@ -4,7 +4,6 @@
 #include "vt.h"
 #include "vtcredit.h"
 
-#include <pthread.h>
 #include <rdma/ib_user_verbs.h>
 #include <rdma/rurdma-abi.h>
 
@@ -368,20 +367,6 @@ static void memlock_cq_resize(void)
 	}
 }
 
-static _Atomic bool traffic_over;
-
-static void *keep_resizing(void *cq)
-{
-	static const int sizes[] = { 64, 1000, 49, 4000, 300, 8192 };
-	uintptr_t n = 0;
-
-	while (!traffic_over) {
-		OK(ibv_resize_cq(cq, sizes[n++ % ARRAY_SIZE(sizes)]));
-		usleep(n % 4 * 100);
-	}
-	return (void *)n;
-}
-
 /* The next completion, waited for as a program does that sleeps: an event that is lost is never made up for. */
 static struct ibv_wc wait_completion(struct end *e, struct ibv_cq *cq, int solicited)
 {
@@ -400,54 +385,41 @@ static struct ibv_wc wait_completion(struct end *e, struct ibv_cq *cq, int solic
 	return wc;
 }
 
-static void traffic_server(uint64_t count)
+static void awaited(struct end *e, uint64_t id)
 {
-	struct rdma_conn_param param = param_of(&defaults);
-	struct rdma_cm_event *ev;
-	struct ibv_sge sge;
-	pthread_t thread;
-	struct buf b;
-	uint64_t i;
-	void *n;
+	struct ibv_wc wc = wait_completion(e, e->rcq, 0);
 
-	listen_ch = new_channel();
-	listener = listen_on(listen_ch, 1);
-	printf("port %u\n", ntohs(rdma_get_src_port(listener)));
-	ev = CM_EVENT(listen_ch, CONNECT_REQUEST);
-	s.id = ev->id;
-	OK(rdma_ack_cm_event(ev));
-	make_qp(&s, &defaults, true);
-	b = new_buf(s.pd, 64 * 64);
-	for (i = 0; i < TRAFFIC_POSTED; i++) {
-		sge = sge_of(&b, i % 64 * 64, 64);
-		OK(try_recv(s.qp, i, &sge, 1));
-	}
-	OK(rdma_accept(s.id, &param));
-	CM_EXPECT(listen_ch, ESTABLISHED);
-	OK(pthread_create(&thread, NULL, keep_resizing, s.rcq));
-	for (i = 0; i < count; i++) {
-		struct ibv_wc wc = wait_completion(&s, s.rcq, 0);
-
-		EQ(wc.status, IBV_WC_SUCCESS);
-		EQ(wc.wr_id, i);
-		EQ(*(uint64_t *)(b.p + i % 64 * 64), i);
-		sge = sge_of(&b, (i + TRAFFIC_POSTED) % 64 * 64, 64);
-		OK(try_recv(s.qp, i + TRAFFIC_POSTED, &sge, 1));
-		give_credit(&s, i);
-	}
-	NOTHING(s.rcq);
-	traffic_over = true;
-	OK(pthread_join(thread, &n));
-	printf("%lu resizes\n", (unsigned long)(uintptr_t)n);
+	EQ(wc.status, IBV_WC_SUCCESS);
+	EQ(wc.wr_id, id);
 }
 
-/* ARGS: COUNT, and of the client the server's PORT. */
+static void *recv_cq(struct end *e)
+{
+	return e->rcq;
+}
+
+static int resize_cq(void *cq, uint32_t cqe)
+{
+	return ibv_resize_cq(cq, cqe);
+}
+
+static int recv_part(struct end *e, uint64_t id, const struct buf *b, size_t off, size_t len)
+{
+	struct ibv_sge sge = sge_of(b, off, len);
+
+	return try_recv(e->qp, id, &sge, 1);
+}
+
 static void cq_resize_traffic(void)
 {
-	if (args[1])
-		credit_client(&c, atoi(args[0]), (uint16_t)atoi(args[1]));
-	else
-		traffic_server(atoi(args[0]));
+	static const uint32_t sizes[] = { 64, 1000, 49, 4000, 300, 8192 };
+	struct traffic t = {
+		.o = &defaults, .queue = recv_cq, .resize = resize_cq,
+		.sizes = sizes, .nsizes = ARRAY_SIZE(sizes),
+		.recv = recv_part, .received = awaited,
+	};
+
+	credit_traffic(&c, &s, &t);
 }
 
 static const struct test tests[] = {

@@ -67,4 +67,89 @@ static inline void give_credit(struct end *s, uint64_t i)
 	OK(try_post(s->qp, &w));
 }
 
+/* What is resized under traffic, and where receives are posted and completed. */
+struct traffic {
+	/* Made with these, the QP is in `s`. */
+	const struct opt *o;
+	/* After the QP was made: what is to be resized. */
+	void *(*queue)(struct end *s);
+	int (*resize)(void *queue, uint32_t size);
+	const uint32_t *sizes;
+	size_t nsizes;
+	int (*recv)(struct end *s, uint64_t id, const struct buf *b, size_t off, size_t len);
+	/* The completion of receive `id`. */
+	void (*received)(struct end *s, uint64_t id);
+};
+
+struct resizer {
+	const struct traffic *t;
+	void *queue;
+	unsigned long resizes;
+	bool over;
+};
+
+static inline void *keep_resizing(void *arg)
+{
+	struct resizer *r = arg;
+	unsigned long n = 0;
+
+	while (!__atomic_load_n(&r->over, __ATOMIC_RELAXED)) {
+		OK(r->t->resize(r->queue, r->t->sizes[n++ % r->t->nsizes]));
+		usleep(n % 4 * 100);
+	}
+	r->resizes = n;
+	return NULL;
+}
+
+/*
+ * Every message carries its number. There are always TRAFFIC_POSTED receives,
+ * more than messages may be on their way, and they are taken in order. Returns
+ * the queue.
+ */
+static inline void *credit_server(struct end *s, uint64_t count, const struct traffic *t)
+{
+	struct rdma_conn_param param = param_of(&defaults);
+	struct resizer r = { .t = t };
+	struct rdma_cm_event *ev;
+	pthread_t thread;
+	struct buf b;
+
+	listen_ch = new_channel();
+	listener = listen_on(listen_ch, 1);
+	printf("port %u\n", ntohs(rdma_get_src_port(listener)));
+	ev = CM_EVENT(listen_ch, CONNECT_REQUEST);
+	s->id = ev->id;
+	OK(rdma_ack_cm_event(ev));
+	make_qp(s, t->o, true);
+	b = new_buf(s->pd, 64 * 64);
+	for (uint64_t i = 0; i < TRAFFIC_POSTED; i++)
+		OK(t->recv(s, i, &b, i % 64 * 64, 64));
+	OK(rdma_accept(s->id, &param));
+	CM_EXPECT(listen_ch, ESTABLISHED);
+	r.queue = t->queue(s);
+	OK(pthread_create(&thread, NULL, keep_resizing, &r));
+	for (uint64_t i = 0; i < count; i++) {
+		uint64_t next = i + TRAFFIC_POSTED;
+
+		t->received(s, i);
+		EQ(*(uint64_t *)(b.p + i % 64 * 64), i);
+		OK(t->recv(s, next, &b, next % 64 * 64, 64));
+		give_credit(s, i);
+	}
+	NOTHING(s->rcq);
+	__atomic_store_n(&r.over, true, __ATOMIC_RELAXED);
+	OK(pthread_join(thread, NULL));
+	printf("%lu resizes\n", r.resizes);
+	return r.queue;
+}
+
+/* ARGS: COUNT, and of the client the server's PORT. Of the server: the queue. */
+static inline void *credit_traffic(struct end *c, struct end *s, const struct traffic *t)
+{
+	if (!args[1])
+		return credit_server(s, atoi(args[0]), t);
+	credit_client(c, atoi(args[0]), (uint16_t)atoi(args[1]));
+	return NULL;
+}
+
 #endif

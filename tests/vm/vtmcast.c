@@ -160,6 +160,36 @@ static void members(void)
 	gone(&stranger);
 }
 
+/* More than a softirq delivers to: they hear it later, all of it, in order; and so do those who are left. */
+static void many(void)
+{
+	struct member from, m[40];
+	struct ibv_ah *ah;
+
+	choose_gids();
+	from = new_member(&B, QKEY);
+	ah = to_group(&B);
+	for (size_t i = 0; i < ARRAY_SIZE(m); i++) {
+		m[i] = new_member(&A, QKEY);
+		OK(ibv_attach_mcast(m[i].qp, &group, 0));
+	}
+	for (uint32_t seed = 0; seed < N / 2; seed++)
+		say(&B, &from, ah, seed);
+	for (size_t i = 0; i < 20; i++)
+		OK(ibv_detach_mcast(m[i].qp, &group, 0));
+	for (uint32_t seed = N / 2; seed < N; seed++)
+		say(&B, &from, ah, seed);
+	for (size_t i = 20; i < ARRAY_SIZE(m); i++) {
+		for (uint32_t seed = 0; seed < N; seed++)
+			hears(&m[i], &from, seed, seed);
+		OK(ibv_detach_mcast(m[i].qp, &group, 0));
+	}
+	OK(ibv_destroy_ah(ah));
+	gone(&from);
+	for (size_t i = 0; i < ARRAY_SIZE(m); i++)
+		gone(&m[i]);
+}
+
 /* The sender's own host has members, too. */
 static void same_host(void)
 {
@@ -212,7 +242,57 @@ static void left_behind(void)
 	OK(ibv_attach_mcast(m.qp, &group, 0));
 }
 
-static const struct test tests[] = { T(members), T(same_host), T(errors), T(left_behind) };
+/* A's netdev goes from one namespace to the other. */
+static void move(const char *from, const char *to)
+{
+	char cmd[256];
+
+	snprintf(cmd, sizeof(cmd), "ip -n %s link set v%s netns %s", from, args[-4], to);
+	EQ(system(cmd), 0);
+}
+
+/* Whether it is in the group. */
+static bool joined(void)
+{
+	char cmd[256];
+
+	snprintf(cmd, sizeof(cmd), "ip -n %s maddr show dev v%s | grep -qwF %s", args[-4], args[-4],
+		 args[0]);
+	return !system(cmd);
+}
+
+/*
+ * A's netdev goes to B's namespace and comes back: it is in no group any more, and a membership of
+ * before that ends is none of those of after.
+ */
+static void moved(void)
+{
+	struct member before, after;
+
+	choose_gids();
+	before = new_member(&A, QKEY);
+	after = new_member(&A, QKEY);
+	OK(ibv_attach_mcast(before.qp, &group, 0));
+	CHECK(joined());
+	move(args[-4], args[-2]);
+	move(args[-2], args[-4]);
+	CHECK(!joined());
+	OK(ibv_attach_mcast(after.qp, &group, 0));
+	CHECK(joined());
+	OK(ibv_detach_mcast(before.qp, &group, 0));
+	CHECK(joined());
+	OK(ibv_attach_mcast(before.qp, &group, 0));
+	OK(ibv_detach_mcast(after.qp, &group, 0));
+	CHECK(joined());
+	OK(ibv_detach_mcast(before.qp, &group, 0));
+	CHECK(!joined());
+	gone(&before);
+	gone(&after);
+}
+
+static const struct test tests[] = {
+	T(members), T(many), T(same_host), T(errors), T(left_behind), T(moved),
+};
 
 int main(int argc, char **argv)
 {

@@ -620,10 +620,94 @@ static void persistent(void)
 	OK(ibv_dereg_mr(t.mr));
 }
 
+static struct conn both_ways(void)
+{
+	struct conn c;
+
+	c.a = one_qp(&A, IBV_QPT_RC, &c.acq);
+	c.b = one_qp(&B, IBV_QPT_RC, &c.bcq);
+	c.bx = NULL;
+	to_init(c.a, RIGHTS);
+	to_init(c.b, RIGHTS);
+	return c;
+}
+
+static uint32_t bind_by(struct ibv_qp *qp, uint64_t id, struct ibv_mw *mw, const struct buf *b,
+			size_t len)
+{
+	struct ibv_mw_bind_info info = {
+		.mr = b->mr, .addr = (uintptr_t)b->p, .length = len,
+		.mw_access_flags = len ? IBV_ACCESS_REMOTE_READ : 0,
+	};
+	struct ibv_mw_bind one = { .wr_id = id, .send_flags = SIGNALED, .bind_info = info };
+	struct ibv_send_wr *bad, two = {
+		.wr_id = id, .opcode = IBV_WR_BIND_MW, .send_flags = SIGNALED,
+		.bind_mw = { .mw = mw, .rkey = ibv_inc_rkey(mw->rkey), .bind_info = info },
+	};
+
+	if (mw->type == IBV_MW_TYPE_2) {
+		OK(ibv_post_send(qp, &two, &bad));
+		return two.bind_mw.rkey;
+	}
+	OK(ibv_bind_mw(qp, mw, &one));
+	return mw->rkey;
+}
+
+/*
+ * What B does by itself waits for its turn: before it a READ waits for one that A, who is not there
+ * yet, does not answer. Meanwhile A looks through the window over another connection.
+ */
+static void closes_in_order(enum ibv_mw_type type)
+{
+	struct conn ask = both_ways(), look = both_ways();
+	struct buf t = new_buf(A.pd, 4096), r = new_buf(B.pd, 4096);
+	struct buf behind = new_buf_access(B.pd, 4096, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_MW_BIND);
+	struct ibv_mw *mw = ibv_alloc_mw(B.pd, type);
+	struct ibv_send_wr *bad, inv = {
+		.wr_id = 3, .opcode = IBV_WR_LOCAL_INV, .send_flags = SIGNALED,
+	};
+	uint32_t rkey;
+
+	CHECK(mw);
+	to_rts(look.a, &A, &B, look.b, 1, 1);
+	to_rts(look.b, &B, &A, look.a, 1, 1);
+	rkey = bind_by(look.b, 9, mw, &behind, behind.len);
+	DONE(look.bcq, 9);
+	/* 2 s, 8 times. */
+	ack_timeout = 19;
+	to_rts(ask.b, &B, &A, ask.a, 1, 1);
+	rdma_buf(ask.b, 1, IBV_WR_RDMA_READ, &r, 8, (uintptr_t)t.p, t.mr->rkey, SIGNALED);
+	rdma_buf(ask.b, 2, IBV_WR_RDMA_READ, &r, 8, (uintptr_t)t.p, t.mr->rkey, SIGNALED);
+	inv.invalidate_rkey = rkey;
+	if (type == IBV_MW_TYPE_2)
+		OK(ibv_post_send(ask.b, &inv, &bad));
+	else
+		bind_by(ask.b, 3, mw, &behind, 0);
+	NOTHING(ask.bcq);
+	rdma_buf(look.a, 4, IBV_WR_RDMA_READ, &t, 8, (uintptr_t)behind.p, rkey, SIGNALED);
+	DONE(look.acq, 4);
+	to_rts(ask.a, &A, &B, ask.b, 1, 1);
+	DONE(ask.bcq, 1);
+	DONE(ask.bcq, 2);
+	DONE(ask.bcq, 3);
+	rdma_buf(look.a, 5, IBV_WR_RDMA_READ, &t, 8, (uintptr_t)behind.p, rkey, SIGNALED);
+	DONE_WITH(look.acq, 5, REM_ACCESS_ERR);
+	ack_timeout = 14;
+	OK(ibv_dealloc_mw(mw));
+	disconnect(&ask);
+	disconnect(&look);
+}
+
+static void local_in_order(void)
+{
+	closes_in_order(IBV_MW_TYPE_1);
+	closes_in_order(IBV_MW_TYPE_2);
+}
+
 static const struct test tests[] = {
 	T(device), T(fetch_add), T(cmp_swp), T(atomic_writes), T(flushes), T(rights),
 	T(misaligned), T(bad_keys), T(local), T(no_resources), T(other_services), T(fence),
-	T(order), T(depths), T(sums), T(not_persistent), T(persistent),
+	T(order), T(depths), T(sums), T(not_persistent), T(persistent), T(local_in_order),
 };
 
 int main(int argc, char **argv)

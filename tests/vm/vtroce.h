@@ -132,6 +132,9 @@ static inline void to_init(struct ibv_qp *qp, int rights)
 				    IBV_QP_ACCESS_FLAGS));
 }
 
+/* Of a QP's acknowledges, as IBTA counts it: 67 ms. */
+static uint8_t ack_timeout = 14;
+
 static inline void to_rts(struct ibv_qp *qp, const struct side *me, const struct side *peer,
 		   struct ibv_qp *to, uint8_t rd_atomic, uint8_t dest_rd_atomic)
 {
@@ -157,7 +160,7 @@ static inline void to_rts(struct ibv_qp *qp, const struct side *me, const struct
 				    IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
 				    IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER));
 	attr.qp_state = IBV_QPS_RTS;
-	attr.timeout = 14;
+	attr.timeout = ack_timeout;
 	attr.retry_cnt = 7;
 	attr.rnr_retry = 7;
 	attr.sq_psn = 0xfffffe;

@@ -4,7 +4,6 @@
 #include "vt.h"
 #include "vtcredit.h"
 
-#include <pthread.h>
 #include <rdma/ib_user_verbs.h>
 
 static struct end c, s;
@@ -364,69 +363,48 @@ static void memlock_srq_resize(void)
 	}
 }
 
-static _Atomic bool traffic_over;
-
-static void *keep_resizing(void *srq)
+static void *qp_srq(struct end *e)
 {
-	static const uint32_t sizes[] = { 64, 1000, 48, 4000, 300, 8192 };
-	uintptr_t n = 0;
-
-	while (!traffic_over) {
-		OK(srq_resize(srq, sizes[n++ % ARRAY_SIZE(sizes)]));
-		usleep(n % 4 * 100);
-	}
-	return (void *)n;
+	return e->qp->srq;
 }
 
-/*
- * Every message carries its number. There are always TRAFFIC_POSTED requests in
- * the SRQ, more than messages may be on their way, and they are taken in order.
- */
-static void srq_traffic_server(uint64_t count)
+static int resize_srq(void *srq, uint32_t max_wr)
 {
-	struct rdma_conn_param param = param_of(&defaults);
-	struct ibv_pd *pd = ibv_alloc_pd(open_device());
-	struct opt o = { .srq = new_srq(pd, 64, 1), .server_pd = pd };
-	struct buf b = new_buf(pd, 64 * 64);
-	struct rdma_cm_event *ev;
-	pthread_t thread;
-	uint64_t i;
-	void *n;
-
-	listen_ch = new_channel();
-	listener = listen_on(listen_ch, 1);
-	printf("port %u\n", ntohs(rdma_get_src_port(listener)));
-	ev = CM_EVENT(listen_ch, CONNECT_REQUEST);
-	s.id = ev->id;
-	OK(rdma_ack_cm_event(ev));
-	make_qp(&s, &o, true);
-	for (i = 0; i < TRAFFIC_POSTED; i++)
-		OK(srq_recv(o.srq, i, &b, i % 64 * 64, 64));
-	OK(rdma_accept(s.id, &param));
-	CM_EXPECT(listen_ch, ESTABLISHED);
-	OK(pthread_create(&thread, NULL, keep_resizing, o.srq));
-	for (i = 0; i < count; i++) {
-		DONE(s.rcq, i);
-		EQ(*(uint64_t *)(b.p + i % 64 * 64), i);
-		OK(srq_recv(o.srq, i + TRAFFIC_POSTED, &b, (i + TRAFFIC_POSTED) % 64 * 64, 64));
-		give_credit(&s, i);
-	}
-	NOTHING(s.rcq);
-	traffic_over = true;
-	OK(pthread_join(thread, &n));
-	/* What is still posted is what is left in the queue. */
-	FAILS(EINVAL, srq_resize(o.srq, TRAFFIC_POSTED - 1));
-	OK(srq_resize(o.srq, TRAFFIC_POSTED));
-	printf("%lu resizes\n", (unsigned long)(uintptr_t)n);
+	return srq_resize(srq, max_wr);
 }
 
-/* ARGS: COUNT, and of the client the server's PORT. */
+static int recv_part(struct end *e, uint64_t id, const struct buf *b, size_t off, size_t len)
+{
+	return srq_recv(e->qp->srq, id, b, off, len);
+}
+
+static void polled(struct end *e, uint64_t id)
+{
+	DONE(e->rcq, id);
+}
+
 static void srq_resize_traffic(void)
 {
-	if (args[1])
-		credit_client(&c, atoi(args[0]), (uint16_t)atoi(args[1]));
-	else
-		srq_traffic_server(atoi(args[0]));
+	static const uint32_t sizes[] = { 64, 1000, 48, 4000, 300, 8192 };
+	struct ibv_srq *srq;
+	struct opt o = {};
+	struct traffic t = {
+		.o = &o, .queue = qp_srq, .resize = resize_srq,
+		.sizes = sizes, .nsizes = ARRAY_SIZE(sizes),
+		.recv = recv_part, .received = polled,
+	};
+
+	/* Of the server. */
+	if (!args[1]) {
+		o.server_pd = ibv_alloc_pd(open_device());
+		o.srq = new_srq(o.server_pd, 64, 1);
+	}
+	srq = credit_traffic(&c, &s, &t);
+	if (!srq)
+		return;
+	/* What is still posted is what is left in the queue. */
+	FAILS(EINVAL, srq_resize(srq, TRAFFIC_POSTED - 1));
+	OK(srq_resize(srq, TRAFFIC_POSTED));
 }
 
 static void srq_last_wqe_event(void)
@@ -441,6 +419,10 @@ static void srq_last_wqe_event(void)
 	ASYNC(pd->context, QP_LAST_WQE_REACHED, s.qp);
 	/* The SRQ's requests are not the QP's: none is flushed. */
 	NOTHING(s.rcq);
+	/* Told to whoever ends it himself, too. */
+	connect_ends(&c, &s, &o);
+	OK(to_state(s.qp, IBV_QPS_ERR));
+	ASYNC(pd->context, QP_LAST_WQE_REACHED, s.qp);
 }
 
 static const struct test tests[] = {

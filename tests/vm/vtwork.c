@@ -422,6 +422,8 @@ static void message_of(void)
 	size_t len = strtoull(args[0], NULL, 0) << 20, chunk = 4 << 20;
 	struct buf a = { .len = len }, b = { .len = len };
 	struct buf *bufs[] = { &a, &b };
+	const char *how = args[1];
+	struct ibv_wc wc;
 
 	connect_ends(&c, &s, NULL);
 	for (int i = 0; i < 2; i++) {
@@ -437,19 +439,171 @@ static void message_of(void)
 		if (!bufs[i]->mr)
 			FAIL("ibv_reg_mr of %zu bytes", len);
 	}
-	fill(a.p, chunk, 1);
 	alarm(240);
-	recv_buf(s.qp, 1, &b, len);
-	send_buf(c.qp, 1, &a, len, SIGNALED);
-	{
-		struct ibv_wc wc;
-
+	if (!strcmp(how, "send")) {
+		fill(a.p, chunk, 1);
+		recv_buf(s.qp, 1, &b, len);
+		send_buf(c.qp, 1, &a, len, SIGNALED);
 		CHECK(poll_within(s.rcq, &wc, 200000));
 		EQ(wc.status, IBV_WC_SUCCESS);
 		EQ(wc.byte_len, len);
 		DONE(c.scq, 1);
+		VERIFY(b.p, chunk, 1);
+		return;
 	}
-	VERIFY(b.p, chunk, 1);
+	if (!strcmp(how, "write")) {
+		fill(a.p, chunk, 2);
+		rdma_buf(c.qp, 1, IBV_WR_RDMA_WRITE, &a, len, (uintptr_t)b.p, b.mr->rkey, SIGNALED);
+		/* A READ comes back when all before it has been placed. */
+		rdma_buf(c.qp, 2, IBV_WR_RDMA_READ, &a, 1, (uintptr_t)b.p, b.mr->rkey, SIGNALED);
+		CHECK(poll_within(c.scq, &wc, 200000));
+		EQ(wc.status, IBV_WC_SUCCESS);
+		EQ(wc.opcode, IBV_WC_RDMA_WRITE);
+		CHECK(poll_within(c.scq, &wc, 200000));
+		EQ(wc.status, IBV_WC_SUCCESS);
+		EQ(wc.wr_id, 2);
+		VERIFY(b.p, chunk, 2);
+		return;
+	}
+	CHECK(!strcmp(how, "read"));
+	fill(b.p, chunk, 3);
+	rdma_buf(c.qp, 1, IBV_WR_RDMA_READ, &a, len, (uintptr_t)b.p, b.mr->rkey, SIGNALED);
+	CHECK(poll_within(c.scq, &wc, 200000));
+	EQ(wc.status, IBV_WC_SUCCESS);
+	EQ(wc.opcode, IBV_WC_RDMA_READ);
+	EQ(wc.byte_len, len);
+	VERIFY(a.p, chunk, 3);
+}
+
+static void wr_interface(void)
+{
+	struct opt o = {
+		.ssge = 8, .inl = 256,
+		.send_ops = IBV_QP_EX_WITH_SEND | IBV_QP_EX_WITH_SEND_WITH_INV | IBV_QP_EX_WITH_RDMA_WRITE |
+			    IBV_QP_EX_WITH_RDMA_READ,
+	};
+	struct ibv_mw_bind_info info;
+	struct ibv_data_buf parts[3];
+	struct ibv_sge list[4];
+	uint8_t stack[200];
+	struct ibv_qp_ex *qp;
+	struct ibv_mw *mw;
+	struct buf a, b;
+	struct ibv_wc wc;
+
+	connect_ends(&c, &s, &o);
+	qp = ibv_qp_to_qp_ex(c.qp);
+	CHECK(qp);
+	a = new_buf(c.pd, 16384);
+	b = new_buf_access(s.pd, 16384, ALL_ACCESS | IBV_ACCESS_MW_BIND);
+
+	/* A window at the other end, for the one to be invalidated. */
+	mw = ibv_alloc_mw(s.pd, IBV_MW_TYPE_2);
+	CHECK(mw);
+	info = (struct ibv_mw_bind_info) { b.mr, (uintptr_t)b.p, b.len, IBV_ACCESS_REMOTE_WRITE };
+	{
+		struct ibv_send_wr *bad, wr = {
+			.wr_id = 50, .opcode = IBV_WR_BIND_MW, .send_flags = SIGNALED,
+			.bind_mw = { mw, ibv_inc_rkey(mw->rkey), info },
+		};
+
+		OK(ibv_post_send(s.qp, &wr, &bad));
+		DONE(s.scq, 50);
+		mw->rkey = wr.bind_mw.rkey;
+	}
+	fill(a.p, a.len, 1);
+	memset(b.p, 0xee, b.len);
+	recv_buf(s.qp, 60, &b, 1000);
+	{
+		struct ibv_sge sge = sge_of(&b, 2000, 1000);
+
+		OK(try_recv(s.qp, 61, &sge, 1));
+		sge = sge_of(&b, 4000, 1000);
+		OK(try_recv(s.qp, 62, &sge, 1));
+	}
+
+	/* All of one batch: one SGE, a list of them, inline data, a list of that. */
+	ibv_wr_start(qp);
+	qp->wr_flags = SIGNALED;
+	qp->wr_id = 1;
+	ibv_wr_send(qp);
+	ibv_wr_set_sge(qp, a.mr->lkey, (uintptr_t)a.p, 1000);
+	qp->wr_id = 2;
+	ibv_wr_send(qp);
+	fill(stack, sizeof(stack), 2);
+	ibv_wr_set_inline_data(qp, stack, sizeof(stack));
+	/* It was taken with the call. */
+	memset(stack, 0, sizeof(stack));
+	qp->wr_id = 3;
+	ibv_wr_rdma_write(qp, mw->rkey, (uintptr_t)b.p + 8192);
+	for (int i = 0; i < 4; i++)
+		list[i] = sge_of(&a, i * 500, 500);
+	ibv_wr_set_sge_list(qp, 4, list);
+	qp->wr_id = 4;
+	ibv_wr_rdma_write(qp, mw->rkey, (uintptr_t)b.p + 12288);
+	fill(stack, sizeof(stack), 4);
+	parts[0] = (struct ibv_data_buf) { stack, 7 };
+	parts[1] = (struct ibv_data_buf) { stack + 7, 0 };
+	parts[2] = (struct ibv_data_buf) { stack + 7, 193 };
+	ibv_wr_set_inline_data_list(qp, 3, parts);
+	qp->wr_id = 5;
+	ibv_wr_send_inv(qp, mw->rkey);
+	ibv_wr_set_sge(qp, a.mr->lkey, (uintptr_t)a.p + 100, 900);
+	OK(ibv_wr_complete(qp));
+	EQ(DONE(c.scq, 1).opcode, IBV_WC_SEND);
+	EQ(DONE(c.scq, 2).opcode, IBV_WC_SEND);
+	EQ(DONE(c.scq, 3).opcode, IBV_WC_RDMA_WRITE);
+	EQ(DONE(c.scq, 4).opcode, IBV_WC_RDMA_WRITE);
+	EQ(DONE(c.scq, 5).opcode, IBV_WC_SEND);
+	EQ(DONE(s.rcq, 60).byte_len, 1000);
+	EQ(DONE(s.rcq, 61).byte_len, sizeof(stack));
+	wc = DONE(s.rcq, 62);
+	EQ(wc.byte_len, 900);
+	CHECK(wc.wc_flags & IBV_WC_WITH_INV);
+	EQ(wc.invalidated_rkey, mw->rkey);
+	VERIFY(b.p, 1000, 1);
+	UNTOUCHED(b.p + 1000, 1000, 0xee);
+	VERIFY(b.p + 2000, sizeof(stack), 2);
+	UNTOUCHED(b.p + 2000 + sizeof(stack), 2000 - sizeof(stack), 0xee);
+	CHECK(!memcmp(b.p + 4000, a.p + 100, 900));
+	VERIFY(b.p + 8192, 2000, 1);
+	UNTOUCHED(b.p + 8192 + 2000, 4096 - 2000, 0xee);
+	VERIFY(b.p + 12288, sizeof(stack), 4);
+	UNTOUCHED(b.p + 12288 + sizeof(stack), 4096 - sizeof(stack), 0xee);
+
+	/* What was begun and given up leaves nothing behind. */
+	ibv_wr_start(qp);
+	qp->wr_id = 6;
+	ibv_wr_rdma_write(qp, b.mr->rkey, (uintptr_t)b.p);
+	ibv_wr_set_sge(qp, a.mr->lkey, (uintptr_t)a.p + 4000, 1000);
+	ibv_wr_abort(qp);
+	/* READ, to a list of SGEs. */
+	fill(b.p, 4096, 7);
+	memset(a.p, 0xdd, a.len);
+	ibv_wr_start(qp);
+	qp->wr_id = 7;
+	ibv_wr_rdma_read(qp, b.mr->rkey, (uintptr_t)b.p);
+	list[0] = sge_of(&a, 0, 1);
+	list[1] = sge_of(&a, 1, 0);
+	list[2] = sge_of(&a, 1, 2999);
+	list[3] = sge_of(&a, 3000, 96);
+	ibv_wr_set_sge_list(qp, 4, list);
+	OK(ibv_wr_complete(qp));
+	wc = DONE(c.scq, 7);
+	EQ(wc.opcode, IBV_WC_RDMA_READ);
+	EQ(wc.byte_len, 3096);
+	VERIFY(a.p, 3096, 7);
+	UNTOUCHED(a.p + 3096, a.len - 3096, 0xdd);
+	NOTHING(c.scq);
+
+	/* The window is gone indeed. */
+	ibv_wr_start(qp);
+	qp->wr_id = 8;
+	ibv_wr_rdma_write(qp, mw->rkey, (uintptr_t)b.p);
+	ibv_wr_set_sge(qp, a.mr->lkey, (uintptr_t)a.p, 8);
+	OK(ibv_wr_complete(qp));
+	wait_state(c.qp, IBV_QPS_ERR);
+	VERIFY(b.p, 3096, 7);
 }
 
 static void message_too_long(void)
@@ -513,6 +667,7 @@ static const struct test tests[] = {
 	T(read_32_sges), T(zero_length), T(inline_data), T(inline_too_long), T(unsignalled),
 	T(signal_all), T(fence), T(in_order), T(more_reads_than_depth), T(post_list),
 	T(queues_full), T(message_of), T(message_too_long), T(foreign_operations_refused),
+	T(wr_interface),
 };
 
 int main(int argc, char **argv)

@@ -10,6 +10,7 @@
 pub mod proto;
 
 use proto::wire::crc::Crc32c;
+use proto::wire::ib::icrc::Crc32;
 
 /// Parameters off the front of an input.
 pub struct Input<'a>(pub &'a [u8]);
@@ -47,5 +48,11 @@ impl Crc32c for Sum {
     fn crc32c(crc: u32, data: &[u8]) -> u32 {
         data.iter()
             .fold(crc, |c, b| c.rotate_left(1).wrapping_add(u32::from(*b)))
+    }
+}
+
+impl Crc32 for Sum {
+    fn crc32(crc: u32, data: &[u8]) -> u32 {
+        Self::crc32c(crc, data)
     }
 }

@@ -11,7 +11,10 @@
 //! * `wire`: every format, round trips and mutations, the vectors of the RFCs;
 //! * `negotiate`: MPA connection establishment, all pairs of wishes, all cuts;
 //! * `stream`: transmitter against receiver over a byte stream, cut and mutated everywhere;
+//! * `terminate`: each reason for a receiver to terminate;
 //! * `connection`: two endpoints, from the first byte to the last, lost at every byte;
+//! * `ib_wire`, `rc_ops`, `rc`: InfiniBand packets, the rules of RC, both of its ends over bad networks;
+//! * `verbs`: the table of work requests in the documentation;
 //! * `access`: bounds and rights against a naive oracle, reads in flight.
 //!
 //! The memory-ordering arguments of the ring are checked by the sibling crate `tests/model`.

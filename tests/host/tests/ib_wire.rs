@@ -6,7 +6,8 @@
 
 use proptest::prelude::*;
 use rurdma_host_tests::proto::serial::Psn;
-use rurdma_host_tests::proto::wire::ib::icrc::{self, Bitwise, Crc32 as _, IpFields};
+use rurdma_host_tests::proto::wire::ib::icrc::{self, Bitwise, Crc32 as _};
+use rurdma_host_tests::proto::wire::ib::ip::IpFields;
 use rurdma_host_tests::proto::wire::ib::opcode::{Extra, Op, Opcode};
 use rurdma_host_tests::proto::wire::ib::packet::{
     header_len, packet_len, Atomic, Datagram, Malformed, Packet, Remote,
@@ -159,4 +160,36 @@ fn icrc_by_hand() {
         let begun = icrc::begin::<Bitwise>(&ip, 0xc123, 4791, len, &bth);
         assert_eq!(Bitwise::crc32(begun, &payload), Bitwise::crc32(!0, &bytes));
     }
+}
+
+/// Any bit of a packet counts but the eight that routers may set; what is too short has no sum.
+#[test]
+fn icrc_of_a_whole_packet() {
+    let ip = IpFields::V4 {
+        src: [10, 0, 0, 1],
+        dst: [10, 0, 0, 2],
+        id: 7,
+        frag: 0x4000,
+    };
+    let right = |bytes: &[u8]| icrc::is_right::<Bitwise>(&ip, 0xc000, 4791, bytes);
+    let opcode = Opcode::from_number(4).unwrap();
+    let mut bytes = vec![0x5a; packet_len(opcode, 9)];
+    let at = Packet::new(opcode, 9, Psn::new(1))
+        .emit(9, &mut bytes)
+        .unwrap();
+    let (len, end) = (bytes.len() as u16, bytes.len() - 4);
+    let bth: &[u8; 12] = bytes.first_chunk().unwrap();
+    let begun = icrc::begin::<Bitwise>(&ip, 0xc000, 4791, len, bth);
+    let sum = icrc::to_wire(Bitwise::crc32(begun, &bytes[at..end]));
+    bytes[end..].copy_from_slice(&sum);
+    assert!(right(&bytes));
+    for bit in 0..bytes.len() * 8 {
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(right(&bytes), bit / 8 == 4, "bit {bit}");
+        bytes[bit / 8] ^= 1 << (bit % 8);
+    }
+    for n in 0..16 {
+        assert!(!right(&bytes[..n]));
+    }
+    assert!(!right(&vec![0; 70_000]));
 }

@@ -319,6 +319,41 @@ fn fence() {
     assert_eq!(r.atomic_response(Psn::new(0)), Effect::None);
 }
 
+/// LOCAL_INV and its like, which are not sent, are done when everything before them was: depth and window
+/// may keep that, and so may what is sent again. Answers are not waited for.
+#[test]
+fn what_is_not_sent_yet_is_known() {
+    let mut r = requester(1, 7);
+    assert!(r.all_sent());
+    push(&mut r, Kind::Atomic, false, 0);
+    push(&mut r, Kind::Atomic, false, 1);
+    assert_eq!(send(&mut r), [0]);
+    assert!(!r.all_sent());
+    let place = Effect::Place {
+        cookie: 0,
+        offset: 0,
+    };
+    assert_eq!(r.atomic_response(Psn::new(0)), place);
+    r.placed(Psn::new(0));
+    assert_eq!(send(&mut r), [1]);
+    assert!(r.all_sent());
+    assert_eq!(r.timed_out(), Effect::Progress);
+    assert!(!r.all_sent());
+    assert_eq!(send(&mut r), [1]);
+    assert!(r.all_sent());
+
+    let mut r = requester(1, 7);
+    r.push(Request {
+        length: 65 * MTU.bytes(),
+        ..Request::default()
+    });
+    assert_eq!(send(&mut r).len(), 64);
+    assert!(!r.all_sent());
+    assert_eq!(r.acknowledged(Psn::new(9), Syndrome::Ack), Effect::Progress);
+    assert_eq!(send(&mut r).len(), 1);
+    assert!(r.all_sent());
+}
+
 #[test]
 fn retries_are_counted() {
     let mut r = requester(1, 2);
@@ -357,4 +392,84 @@ fn wrong_answers() {
     push(&mut r, Kind::Atomic, false, 0);
     send(&mut r);
     assert_eq!(r.read_response(Psn::new(0), 8), Effect::Failed(BAD_RESP));
+}
+
+/// What was missing has come meanwhile: nobody is told that it is, or asked to come again.
+#[test]
+fn a_refusal_that_is_not_so_any_more_is_not_sent() {
+    let send = |psn| {
+        request(Op::Send(Place::Only, Extra::None), psn, |r| {
+            r.packet.ack_request = false;
+        })
+    };
+    for not_ready in [false, true] {
+        let mut r = responder(4);
+        if not_ready {
+            assert!(matches!(r.receive(&send(0)), Verdict::Execute(_)));
+            r.not_ready(7);
+        } else {
+            assert_eq!(r.receive(&send(1)), Verdict::Repeat);
+        }
+        execute(&mut r, &send(0), 0);
+        let all = answers(&mut r);
+        assert_eq!(all.len(), 1);
+        assert!(
+            matches!(all[0], Answer::Ack(a) if a.psn == Psn::new(0) && a.syndrome == Syndrome::Ack),
+            "{all:?}"
+        );
+    }
+}
+
+/// Messages of 2^22 packets: however far ahead an answer is, it is none to a read before it.
+#[test]
+fn a_long_read_is_not_done_by_a_far_answer() {
+    const PACKETS: u32 = 1 << 22;
+    let mut r = Requester::new(vec![Slot::default(); 8]);
+    r.begin(
+        Limits {
+            mtu: MTU,
+            reads: 4,
+            retries: 7,
+            rnr_retries: 7,
+            window: 256,
+        },
+        Psn::new(0),
+    );
+    let read = |cookie| Request {
+        kind: Kind::Read,
+        length: PACKETS * MTU.bytes(),
+        fence: false,
+        cookie,
+    };
+    r.push(read(1));
+    let next = r.next().unwrap();
+    r.sent(&next);
+    for psn in 0..PACKETS - 1 {
+        let effect = r.read_response(Psn::new(psn), MTU.bytes());
+        assert!(matches!(effect, Effect::Place { cookie: 1, .. }));
+        r.placed(Psn::new(psn));
+    }
+    // Whatever else there is room for.
+    let plain = Request {
+        kind: Kind::Plain,
+        length: 2 * MTU.bytes(),
+        ..Request::default()
+    };
+    for request in [plain, read(2)] {
+        if r.has_room() {
+            r.push(request);
+        }
+    }
+    while let Ok(next) = r.next() {
+        r.sent(&next);
+    }
+    r.read_response(Psn::new(2 * PACKETS), MTU.bytes());
+    assert_eq!(r.take_done(), None, "its last packet has not come");
+    let last = Psn::new(PACKETS - 1);
+    assert!(matches!(
+        r.read_response(last, MTU.bytes()),
+        Effect::Place { cookie: 1, .. }
+    ));
+    r.placed(last);
+    assert_eq!(r.take_done(), Some(read(1)));
 }

@@ -4,9 +4,10 @@
 
 #![allow(missing_docs)]
 
-use loom::sync::atomic::{fence, Ordering};
+use loom::sync::atomic::{fence, AtomicU32, Ordering};
 use loom::sync::{Arc, Mutex};
 use loom::thread;
+use rurdma_model_tests::proto::owner::{Ownership, Turn};
 use rurdma_model_tests::proto::ring::doorbell::{sleep_check, NeedWakeup, Pending};
 use rurdma_model_tests::proto::ring::queue::{Consumer, Producer};
 use rurdma_model_tests::proto::ring::resize::Transfer;
@@ -299,4 +300,51 @@ fn no_event_is_lost_in_a_resize() {
 #[should_panic(expected = "event lost")]
 fn a_resize_that_forgets_the_arm_word_loses_an_event() {
     resize(false);
+}
+
+/// Two contexts with a piece of work each, for one owner. `run` makes a context the owner, or has it leave a
+/// note.
+fn owner(run: impl Fn(&Ownership, &mut dyn FnMut() -> Turn) + Copy + Send + Sync + 'static) {
+    loom::model(move || {
+        let o = Arc::new((Ownership::new(), AtomicU32::new(0), Mutex::new(0)));
+        let work = move |o: &(Ownership, AtomicU32, Mutex<u32>)| {
+            o.1.fetch_add(1, Ordering::Relaxed);
+            run(&o.0, &mut || {
+                *o.2.try_lock().expect("two owners") = o.1.load(Ordering::Relaxed);
+                Turn::Done
+            });
+        };
+        let p = o.clone();
+        let other = thread::spawn(move || work(&p));
+        work(&o);
+        other.join().unwrap();
+        assert_eq!(*o.2.lock().unwrap(), 2, "work left behind");
+    });
+}
+
+#[test]
+fn no_note_is_lost() {
+    for turns in 1..=2 {
+        // With `More` the workqueue calls again.
+        owner(move |o, f| while o.run(turns, &mut *f) == Turn::More {});
+    }
+}
+
+#[test]
+#[should_panic(expected = "work left behind")]
+fn an_owner_that_does_not_look_loses_a_note() {
+    owner(|o, f| {
+        if o.try_take() {
+            f();
+            o.give_up();
+        }
+    });
+}
+
+#[test]
+#[should_panic(expected = "work left behind")]
+fn an_owner_that_gives_up_and_is_not_called_again_loses_a_note() {
+    owner(|o, f| {
+        o.run(1, f);
+    });
 }

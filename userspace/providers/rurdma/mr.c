@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
  * Memory regions and memory windows. Binding a window is a work request and
- * lives in wr.c.
+ * lives in post.c and wr.c.
  */
 #include <errno.h>
 #include <stdlib.h>

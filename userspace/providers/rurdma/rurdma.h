@@ -277,7 +277,7 @@ int rurdma_query_qp(struct ibv_qp *qp, struct ibv_qp_attr *attr, int mask,
 int rurdma_destroy_qp(struct ibv_qp *qp);
 void rurdma_async_event(struct ibv_context *ctx, struct ibv_async_event *event);
 
-/* wr.c */
+/* post.c, wr.c */
 uint32_t rurdma_ops_of_type(const struct rurdma_context *ctx,
 			    enum ibv_qp_type type);
 int rurdma_set_wr_ops(struct rurdma_qp *qp, uint64_t send_ops);

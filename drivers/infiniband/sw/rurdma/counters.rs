@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is counted of a device. Nothing on the path of a message that goes well.
+//! What is counted of a device: what goes wrong, or happens rarely; and the packets, each CPU its own.
 
 #![forbid(unsafe_code)]
 
-use crate::kapi::rdma::stats::{Counter, COUNTERS};
+use crate::kapi::rdma::stats::{Counter, COUNTERS, PACKET_COUNTERS};
+use crate::proto::wire::mad;
+use kernel::alloc::flags::GFP_KERNEL;
+use kernel::cpu::{nr_cpu_ids, CpuId};
+use kernel::prelude::*;
 use kernel::sync::atomic::ordering::Relaxed;
 use kernel::sync::atomic::Atomic;
 
@@ -24,6 +28,13 @@ impl Counters {
         }
     }
 
+    /// The value of one.
+    pub(crate) fn value(&self, counter: Counter) -> u64 {
+        self.0
+            .get(counter as usize)
+            .map_or(0, |value| value.load(Relaxed))
+    }
+
     /// The values, in the order of [`Counter`].
     pub(crate) fn values(&self) -> [u64; COUNTERS] {
         let mut values = [0; COUNTERS];
@@ -31,5 +42,106 @@ impl Counters {
             *to = from.load(Relaxed);
         }
         values
+    }
+}
+
+/// What goes one way.
+struct Way {
+    octets: Atomic<u64>,
+    packets: Atomic<u64>,
+    multicast: Atomic<u64>,
+}
+
+impl Way {
+    const fn new() -> Self {
+        Self {
+            octets: Atomic::new(0),
+            packets: Atomic::new(0),
+            multicast: Atomic::new(0),
+        }
+    }
+
+    #[inline]
+    fn count(&self, octets: usize, multicast: bool) {
+        self.octets.fetch_add(octets as u64, Relaxed);
+        self.packets.fetch_add(1, Relaxed);
+        if multicast {
+            self.multicast.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn add_to(&self, sum: &mut mad::Traffic) {
+        let add = |to: &mut u64, from: &Atomic<u64>| *to = to.saturating_add(from.load(Relaxed));
+        add(&mut sum.octets, &self.octets);
+        add(&mut sum.packets, &self.packets);
+        add(&mut sum.multicast, &self.multicast);
+    }
+}
+
+/// What one CPU counts, on a cache line that no other writes.
+#[repr(align(64))]
+struct OfCpu {
+    sent: Way,
+    received: Way,
+}
+
+const _: () = assert!(core::mem::size_of::<OfCpu>() == 64);
+
+/// The packets of a link.
+///
+/// A CPU counts in its own place. A thread may be moved to another CPU after it has asked where it is, so the
+/// counters are atomic all the same; that costs little where the cache line does not travel.
+pub(crate) struct Traffic(KVVec<OfCpu>);
+
+impl Traffic {
+    /// All zero. Process context.
+    pub(crate) fn new() -> Result<Self> {
+        let cpus = nr_cpu_ids() as usize;
+        let mut places = KVVec::with_capacity(cpus, GFP_KERNEL)?;
+        for _ in 0..cpus {
+            let place = OfCpu {
+                sent: Way::new(),
+                received: Way::new(),
+            };
+            places.push(place, GFP_KERNEL)?;
+        }
+        Ok(Self(places))
+    }
+
+    #[inline]
+    fn here(&self) -> Option<&OfCpu> {
+        self.0.get(CpuId::current().as_u32() as usize)
+    }
+
+    /// A packet of so many octets, from the BTH to the ICRC, is sent; to a multicast group perhaps. Any context.
+    #[inline]
+    pub(crate) fn sent(&self, octets: usize, multicast: bool) {
+        if let Some(here) = self.here() {
+            here.sent.count(octets, multicast);
+        }
+    }
+
+    /// Such a packet has come. Any context.
+    #[inline]
+    pub(crate) fn received(&self, octets: usize, multicast: bool) {
+        if let Some(here) = self.here() {
+            here.received.count(octets, multicast);
+        }
+    }
+
+    /// For `rdma statistic`: packets sent and received, octets sent and received.
+    pub(crate) fn values(&self) -> [u64; PACKET_COUNTERS] {
+        let (sent, received) = self.sums();
+        [sent.packets, received.packets, sent.octets, received.octets]
+    }
+
+    /// What was sent and what was received, by all CPUs.
+    pub(crate) fn sums(&self) -> (mad::Traffic, mad::Traffic) {
+        let mut sums = (mad::Traffic::default(), mad::Traffic::default());
+        for of_cpu in &self.0 {
+            of_cpu.sent.add_to(&mut sums.0);
+            of_cpu.received.add_to(&mut sums.1);
+        }
+        sums
     }
 }

@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use crate::ah::Ah;
-use crate::counters::Counters;
+use crate::counters::{Counters, Traffic};
 use crate::kapi::net::netdev::NetDevice;
 use crate::kapi::random;
 use crate::kapi::rdma::attr::{DeviceAttr, Event, PortAttr, PortImmutable};
@@ -13,11 +13,13 @@ use crate::kapi::rdma::device::{DeviceHandle, DeviceInit, UnregisteredDevice};
 use crate::kapi::rdma::link::LinkOps;
 use crate::kapi::rdma::memory::Memory;
 use crate::kapi::rdma::qp::QpKind;
+use crate::kapi::rdma::stats::Counter;
 use crate::kapi::table::ObjTable;
 use crate::kapi::task::WorkQueue;
 use crate::mcast::Groups;
 use crate::mr::Mr;
 use crate::mw::Mw;
+use crate::proto::wire::mad;
 use crate::proto::wqe::abi;
 use crate::proto::wqe::send::{OPS_ATOMIC, OP_ATOMIC_WRITE, OP_FLUSH};
 use crate::qp::Qp;
@@ -30,6 +32,7 @@ use kernel::str::CStr;
 use kernel::sync::atomic::ordering::Relaxed;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::{new_mutex, Arc, Mutex};
+use kernel::workqueue::{impl_has_work, new_work, Work, WorkItem};
 
 /// QPs of a device.
 pub(crate) const MAX_QP: u32 = 32768;
@@ -49,6 +52,9 @@ pub(crate) const MAX_PD: u32 = 1 << 16;
 pub(crate) const MAX_SRQ: u32 = 1 << 15;
 /// Pages of a fast registration.
 pub(crate) const MAX_FAST_REG_PAGES: u32 = 512;
+
+/// The number of a device's one port.
+const PORT: u8 = 1;
 
 /// How many objects of a kind may exist.
 pub(crate) struct Quota {
@@ -135,10 +141,27 @@ pub(crate) struct Device {
     pub(crate) kernel_memory: Arc<Memory>,
     /// What happened.
     pub(crate) counters: Counters,
+    /// What went over the wire, where the transport has packets of its own.
+    pub(crate) traffic: Traffic,
     /// How many objects exist.
     pub(crate) limits: Limits,
     /// The port was active at the last look.
     port_active: Atomic<bool>,
+    /// Delivers what is delivered late.
+    #[pin]
+    work: Work<Device>,
+}
+
+impl_has_work! {
+    impl HasWork<Self> for Device { self.work }
+}
+
+impl WorkItem for Device {
+    type Pointer = Arc<Device>;
+
+    fn run(this: Arc<Device>) {
+        this.transport.deliver_late(&this);
+    }
 }
 
 impl Device {
@@ -155,7 +178,7 @@ impl Device {
         let mac = mac_of(netdev, stand_in);
         let wq = registry::workqueue()?;
         let kernel_memory = Memory::kernel()?;
-        let groups = Groups::new()?;
+        let groups = Groups::new(transport.max_mcast())?;
         let dev = Arc::pin_init(
             try_pin_init!(Self {
                 handle,
@@ -172,6 +195,7 @@ impl Device {
                 groups <- groups,
                 kernel_memory,
                 counters: Counters::new(),
+                traffic: Traffic::new()?,
                 limits: Limits {
                     qp: Quota::new(MAX_QP),
                     cq: Quota::new(MAX_CQ),
@@ -182,6 +206,7 @@ impl Device {
                     ah: Quota::new(transport.max_ah()),
                 },
                 port_active: Atomic::new(netdev.is_operational()),
+                work <- new_work!("Device::work"),
             }),
             GFP_KERNEL,
         )?;
@@ -216,7 +241,7 @@ impl Device {
 
     /// `ibv_query_device(3)`.
     pub(crate) fn attr(&self) -> DeviceAttr {
-        let ops = self.transport.send_ops(QpKind::Rc, true);
+        let ops = self.transport.protocol().send_ops(QpKind::Rc, true);
         DeviceAttr {
             sys_image_guid: self.guid(),
             max_mr_size: u64::MAX >> 1,
@@ -276,13 +301,39 @@ impl Device {
         Ok(gid)
     }
 
+    /// Answers a management datagram, if it asks for what the port knows itself. Process context.
+    pub(crate) fn process_mad(
+        &self,
+        request: &[u8; mad::MAD_LEN],
+        response: &mut [u8; mad::MAD_LEN],
+    ) -> bool {
+        let counters = || {
+            let (sent, received) = self.traffic.sums();
+            mad::PortCounters {
+                sent,
+                received,
+                receive_errors: self.counters.value(Counter::CrcErrors),
+                link_downed: self.counters.value(Counter::LinkDowned),
+            }
+        };
+        mad::answer(request, PORT, counters, response)
+    }
+
+    /// Has the device's work done by the workqueue. Any context.
+    pub(crate) fn queue_work(self: &Arc<Self>) {
+        // If it is queued already, that run sees what there is to do now.
+        let _ = self.wq.queue().enqueue::<_, 0>(self.clone());
+    }
+
     /// The QP with this number.
     pub(crate) fn qp_by_number(&self, number: u32) -> Option<Arc<Qp>> {
         self.qps.get(number)
     }
 
-    /// The netdev leaves for another namespace: connections end, the port is down until it arrives.
+    /// The netdev leaves for another namespace: connections end, the port is down until it arrives. With the
+    /// RTNL held.
     pub(crate) fn netdev_moves(&self) {
+        self.groups.netdev_moves();
         self.transport.netdev_leaves(self);
         self.netdev_changed();
     }
@@ -301,6 +352,9 @@ impl Device {
             .xchg(active, kernel::sync::atomic::ordering::Full)
             != active
         {
+            if !active {
+                self.counters.count(Counter::LinkDowned);
+            }
             self.handle.dispatch(if active {
                 Event::PortActive
             } else {

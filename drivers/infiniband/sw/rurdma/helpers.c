@@ -355,7 +355,7 @@ struct net_device *rurdma_notifier_dev(void *info)
 	return netdev_notifier_info_to_dev(info);
 }
 
-static const struct rdma_stat_desc rurdma_counters[RURDMA_COUNTERS] = {
+static const struct rdma_stat_desc rurdma_counters[RURDMA_ALL_COUNTERS] = {
 	[RURDMA_COUNT_CONNECTED].name = "connected",
 	[RURDMA_COUNT_ACCEPTED].name = "accepted",
 	[RURDMA_COUNT_PRIVATE_DATA_CUT].name = "private_data_cut",
@@ -365,10 +365,16 @@ static const struct rdma_stat_desc rurdma_counters[RURDMA_COUNTERS] = {
 	[RURDMA_COUNT_ACCESS_ERRORS].name = "access_errors",
 	[RURDMA_COUNT_RECEIVER_NOT_READY].name = "receiver_not_ready",
 	[RURDMA_COUNT_CQ_OVERFLOWS].name = "cq_overflows",
+	[RURDMA_COUNT_MULTICAST_DROPPED].name = "multicast_dropped",
+	[RURDMA_COUNT_LINK_DOWNED].name = "link_downed",
+	[RURDMA_COUNT_SENT_PACKETS].name = "sent_pkts",
+	[RURDMA_COUNT_RECEIVED_PACKETS].name = "rcvd_pkts",
+	[RURDMA_COUNT_SENT_BYTES].name = "sent_bytes",
+	[RURDMA_COUNT_RECEIVED_BYTES].name = "rcvd_bytes",
 };
 
-struct rdma_hw_stats *rurdma_alloc_port_stats(void)
+struct rdma_hw_stats *rurdma_alloc_port_stats(int counters)
 {
-	return rdma_alloc_hw_stats_struct(rurdma_counters, RURDMA_COUNTERS,
+	return rdma_alloc_hw_stats_struct(rurdma_counters, counters,
 					  RDMA_HW_STATS_DEFAULT_LIFESPAN);
 }

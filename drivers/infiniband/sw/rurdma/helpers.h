@@ -83,8 +83,16 @@ enum rurdma_counter {
 	RURDMA_COUNT_ACCESS_ERRORS,
 	RURDMA_COUNT_RECEIVER_NOT_READY,
 	RURDMA_COUNT_CQ_OVERFLOWS,
-	RURDMA_COUNTERS
+	RURDMA_COUNT_MULTICAST_DROPPED,
+	RURDMA_COUNT_LINK_DOWNED,
+	RURDMA_COUNTERS,
+	/* Where the transport has packets of its own. */
+	RURDMA_COUNT_SENT_PACKETS = RURDMA_COUNTERS,
+	RURDMA_COUNT_RECEIVED_PACKETS,
+	RURDMA_COUNT_SENT_BYTES,
+	RURDMA_COUNT_RECEIVED_BYTES,
+	RURDMA_ALL_COUNTERS
 };
-struct rdma_hw_stats *rurdma_alloc_port_stats(void);
+struct rdma_hw_stats *rurdma_alloc_port_stats(int counters);
 
 #endif

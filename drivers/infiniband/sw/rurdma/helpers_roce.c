@@ -76,6 +76,11 @@ bool rurdma_modify_is_ok(enum ib_qp_state cur, enum ib_qp_state next, enum ib_qp
 	return ib_modify_qp_is_ok(cur, next, type, mask);
 }
 
+bool rurdma_has_ipv6(void)
+{
+	return ipv6_mod_enabled();
+}
+
 int rurdma_udp_create(struct net *net, int family, struct socket **sock)
 {
 	int err = sock_create_kern(net, family, SOCK_DGRAM, IPPROTO_UDP, sock);
@@ -96,6 +101,11 @@ struct sk_buff *rurdma_udp_receive(struct sock *sk)
 	int off = 0, err;
 
 	return __skb_recv_udp(sk, MSG_DONTWAIT, &off, &err);
+}
+
+void rurdma_skb_get(struct sk_buff *skb)
+{
+	skb_get(skb);
 }
 
 bool rurdma_udp_parse(struct sk_buff *skb, struct rurdma_datagram *d)
@@ -204,43 +214,31 @@ bool rurdma_mc_is_group(const u8 *gid)
 					  ipv6_addr_is_multicast(addr);
 }
 
-/* In a namespace where the device is not (any more) it has joined nothing. */
-int rurdma_mc_join(struct net_device *dev, const struct net *net, const u8 *gid)
+/* Both with the RTNL held. */
+int rurdma_mc_join(struct net_device *dev, const u8 *gid)
 {
 	const struct in6_addr *addr = addr6_of(gid);
 	struct in_device *in_dev;
-	int err = 0;
 
-	rtnl_lock();
-	if (!net_eq(dev_net(dev), net)) {
-		err = -ENODEV;
-	} else if (!ipv6_addr_v4mapped(addr)) {
-		err = __in6_dev_get(dev) ? ipv6_dev_mc_inc(dev, addr) : -ENODEV;
-	} else {
-		in_dev = __in_dev_get_rtnl(dev);
-		if (in_dev)
-			ip_mc_inc_group(in_dev, addr->s6_addr32[3]);
-		else
-			err = -ENODEV;
-	}
-	rtnl_unlock();
-	return err;
+	if (!ipv6_addr_v4mapped(addr))
+		return __in6_dev_get(dev) ? ipv6_dev_mc_inc(dev, addr) : -ENODEV;
+	in_dev = __in_dev_get_rtnl(dev);
+	if (!in_dev)
+		return -ENODEV;
+	ip_mc_inc_group(in_dev, addr->s6_addr32[3]);
+	return 0;
 }
 
-void rurdma_mc_leave(struct net_device *dev, const struct net *net, const u8 *gid)
+void rurdma_mc_leave(struct net_device *dev, const u8 *gid)
 {
 	const struct in6_addr *addr = addr6_of(gid);
 	struct in_device *in_dev;
 
-	rtnl_lock();
-	if (!net_eq(dev_net(dev), net)) {
-		/* gone with its in_device */
-	} else if (!ipv6_addr_v4mapped(addr)) {
+	if (!ipv6_addr_v4mapped(addr)) {
 		ipv6_dev_mc_dec(dev, addr);
 	} else {
 		in_dev = __in_dev_get_rtnl(dev);
 		if (in_dev)
 			ip_mc_dec_group(in_dev, addr->s6_addr32[3]);
 	}
-	rtnl_unlock();
 }

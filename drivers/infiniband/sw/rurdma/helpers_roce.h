@@ -35,8 +35,8 @@ struct rurdma_datagram {
 };
 
 bool rurdma_mc_is_group(const u8 *gid);
-int rurdma_mc_join(struct net_device *dev, const struct net *net, const u8 *gid);
-void rurdma_mc_leave(struct net_device *dev, const struct net *net, const u8 *gid);
+int rurdma_mc_join(struct net_device *dev, const u8 *gid);
+void rurdma_mc_leave(struct net_device *dev, const u8 *gid);
 
 u32 rurdma_core_port_roce(void);
 int rurdma_read_av(const struct rdma_ah_attr *attr, struct rurdma_av *av);
@@ -45,8 +45,10 @@ bool rurdma_is_own_gid(struct ib_device *dev, const u8 *gid);
 bool rurdma_modify_is_ok(enum ib_qp_state cur, enum ib_qp_state next, enum ib_qp_type type,
 			 int mask);
 
+bool rurdma_has_ipv6(void);
 int rurdma_udp_create(struct net *net, int family, struct socket **sock);
 struct sk_buff *rurdma_udp_receive(struct sock *sk);
+void rurdma_skb_get(struct sk_buff *skb);
 bool rurdma_udp_parse(struct sk_buff *skb, struct rurdma_datagram *d);
 
 struct sk_buff *rurdma_alloc_packet(unsigned int len);

@@ -43,9 +43,6 @@ pub(crate) trait Transport: Sync {
     fn caps(&self) -> u64;
     /// Reads of a QP, inbound and outbound.
     fn max_rd_atom(&self) -> u32;
-    /// Operations that may be posted to such a QP: bit n stands for opcode n (`enum
-    /// rurdma_send_opcode`).
-    fn send_ops(&self, kind: QpKind, user: bool) -> u32;
     /// State of a new QP.
     fn initial_state(&self) -> QpState;
 
@@ -59,8 +56,12 @@ pub(crate) trait Transport: Sync {
     fn max_mcast(&self) -> u32 {
         0
     }
-    /// Whether there are QPs of this type.
-    fn supports(&self, kind: QpKind) -> bool;
+    /// Whether it counts its packets ([`Device::traffic`]).
+    fn counts_packets(&self) -> bool {
+        false
+    }
+    /// Deliver what was kept for that ([`Device::to_group`]). Process context.
+    fn deliver_late(&self, _dev: &Arc<Device>) {}
 
     /// A link begins: it is entered, and about to be registered. Process context.
     fn link_begins(&self, _dev: &Arc<Device>) -> Result {

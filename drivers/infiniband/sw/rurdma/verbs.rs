@@ -18,12 +18,13 @@ use crate::kapi::rdma::ops::Driver;
 use crate::kapi::rdma::qp::{QpHandle, QpInit, RecvWrs, SendWrs};
 use crate::kapi::rdma::qp_attr::{QpAttr, QpQuery};
 use crate::kapi::rdma::srq::{SrqAttr, SrqHandle};
-use crate::kapi::rdma::stats::COUNTERS;
+use crate::kapi::rdma::stats::{COUNTERS, PACKET_COUNTERS};
 use crate::kapi::rdma::ucontext::Context;
 use crate::kapi::rdma::udata::Udata;
 use crate::mr::Mr;
 use crate::mw::Mw;
 use crate::pd::Pd;
+use crate::proto::wire::mad::MAD_LEN;
 use crate::qp::Qp;
 use crate::srq::Srq;
 use crate::transport::iwarp::cm::IwarpCm;
@@ -69,6 +70,14 @@ impl Driver for Rurdma {
         dev.counters.values()
     }
 
+    fn packet_counters(dev: &Device) -> Option<[u64; PACKET_COUNTERS]> {
+        dev.transport.counts_packets().then(|| dev.traffic.values())
+    }
+
+    fn process_mad(dev: &Device, request: &[u8; MAD_LEN], response: &mut [u8; MAD_LEN]) -> bool {
+        dev.process_mad(request, response)
+    }
+
     fn device_gone(dev: &Arc<Device>) {
         dev.transport.device_goes(dev);
         crate::registry::leave(dev);
@@ -112,6 +121,10 @@ impl Driver for Rurdma {
 
     fn ah_handle(ah: &Ah) -> u32 {
         ah.handle
+    }
+
+    fn query_ah(ah: &Ah) -> Av {
+        ah.av
     }
 
     fn destroy_ah(ah: &Ah) {

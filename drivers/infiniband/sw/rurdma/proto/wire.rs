@@ -7,6 +7,7 @@
 pub mod crc;
 pub mod ddp;
 pub mod ib;
+pub mod mad;
 pub mod mpa;
 pub mod rdmap;
 pub mod terminate;

@@ -46,7 +46,7 @@ impl Qp {
         handle: Arc<QpHandle>,
         udata: &Udata<'_>,
     ) -> Result<Arc<Self>> {
-        if init.create_flags != 0 || !dev.transport.supports(init.kind) {
+        if init.create_flags != 0 || !dev.transport.protocol().supports(init.kind) {
             return Err(not_supported());
         }
         let cap = &mut init.cap;
@@ -151,7 +151,7 @@ impl Qp {
             sq_wr,
             wr_units,
         })?;
-        let ops = dev.transport.send_ops(init.kind, user);
+        let ops = dev.transport.protocol().send_ops(init.kind, user);
         let made = Arc::pin_init(
             try_pin_init!(Self {
                 dev: dev.clone(),

@@ -64,10 +64,14 @@ impl Qp {
         }
         match to {
             QpState::Error => {
-                self.enter_error();
+                let first = self.enter_error();
                 self.dev.transport.disconnect(self);
                 // The caller finds what is in the queues flushed.
                 self.kick();
+                // Whoever drains a QP with an SRQ waits for this (ib_drain_qp()).
+                if first && self.srq.is_some() {
+                    self.handle.last_wqe_reached();
+                }
             }
             QpState::Reset => self.reset()?,
             QpState::Sqd => {

@@ -9,6 +9,7 @@ pub(crate) mod listen;
 pub(crate) mod netdev;
 pub(crate) mod notifier;
 pub(crate) mod page;
+pub(crate) mod rtnl;
 pub(crate) mod skb;
 pub(crate) mod socket;
 pub(crate) mod udp;

@@ -43,6 +43,55 @@ impl Datagram<'_> {
     }
 }
 
+impl Datagram<'_> {
+    /// Keeps it for longer. Any context.
+    pub(crate) fn keep(&self) -> KeptDatagram {
+        // SAFETY: The skb lives as long as `self`, and, with the reference that this takes, as long as
+        // what comes out; so do the bytes in it, which nobody moves or changes once they are read.
+        unsafe {
+            bindings::rurdma_skb_get(self.skb.cast_mut());
+            KeptDatagram(Datagram {
+                ip: slice::from_raw_parts(self.ip.as_ptr(), self.ip.len()),
+                src_port: self.src_port,
+                dst_port: self.dst_port,
+                ifindex: self.ifindex,
+                payload: slice::from_raw_parts(self.payload.as_ptr(), self.payload.len()),
+                skb: self.skb,
+            })
+        }
+    }
+}
+
+/// A datagram that is kept.
+///
+/// # Invariants
+///
+/// We own a reference to its skb.
+pub(crate) struct KeptDatagram(Datagram<'static>);
+
+// SAFETY: An skb may be read, and given back, from any thread.
+unsafe impl Send for KeptDatagram {}
+
+impl KeptDatagram {
+    /// The datagram.
+    pub(crate) fn get(&self) -> &Datagram<'_> {
+        &self.0
+    }
+}
+
+impl Drop for KeptDatagram {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::consume_skb(self.0.skb.cast_mut()) };
+    }
+}
+
+/// Whether there is IPv6: the kernel has it, and it is not switched off.
+pub(crate) fn has_ipv6() -> bool {
+    // SAFETY: Pure function.
+    unsafe { bindings::rurdma_has_ipv6() }
+}
+
 /// Datagrams of one `data_ready`: as each datagram brings one, all are read.
 const BUDGET: u32 = 64;
 
@@ -187,6 +236,11 @@ impl TxPacket {
         // SAFETY: Just allocated.
         let data = unsafe { NonNull::new((*skb.as_ptr()).data) }.ok_or(ENOMEM)?;
         Ok(Self { skb, data, len })
+    }
+
+    /// Bytes from the IP header on.
+    pub(crate) fn len(&self) -> usize {
+        self.len
     }
 
     /// Its bytes.

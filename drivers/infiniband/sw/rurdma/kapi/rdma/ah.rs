@@ -69,6 +69,27 @@ pub(super) unsafe extern "C" fn create_user_ah<D: Driver>(
 
 /// # Safety
 ///
+/// Called by the core with an address handle, and attributes to fill: it finds by them whose answer to a management
+/// datagram has come. May be in atomic context.
+pub(super) unsafe extern "C" fn query_ah<D: Driver>(
+    ah: *mut bindings::ib_ah,
+    attr: *mut bindings::rdma_ah_attr,
+) -> c_int {
+    from_result(|| {
+        // SAFETY: By the caller's promise.
+        let ah = unsafe { Object::<_, D::Ah>::get(ah)? };
+        // SAFETY: By the caller's promise there is room for it; zeros are a valid one.
+        let attr = unsafe {
+            attr.write_bytes(0, 1);
+            &mut *attr
+        };
+        D::query_ah(ah).write(attr);
+        Ok(0)
+    })
+}
+
+/// # Safety
+///
 /// Called by the core to destroy an address handle; may be in atomic context.
 pub(super) unsafe extern "C" fn destroy_ah<D: Driver>(
     ah: *mut bindings::ib_ah,

@@ -3,6 +3,7 @@
 //! Attributes that the core asks a driver for, and constants of verbs.
 
 use crate::bindings;
+pub(crate) use crate::proto::verbs::Protocol;
 
 /// What `query_device` and the device's limits are made of.
 pub(crate) struct DeviceAttr {
@@ -80,15 +81,6 @@ pub(crate) struct PortImmutable {
     pub(crate) pkey_table_len: i32,
     /// The wire protocol.
     pub(crate) protocol: Protocol,
-}
-
-/// Wire protocols of a port.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Protocol {
-    /// iWARP with iw_cm.
-    Iwarp,
-    /// RoCEv2 with ib_cm.
-    Roce,
 }
 
 /// Asynchronous events.

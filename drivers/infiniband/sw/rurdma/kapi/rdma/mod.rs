@@ -15,6 +15,7 @@ pub(crate) mod iwcm;
 pub(crate) mod kick;
 pub(crate) mod lease;
 pub(crate) mod link;
+mod mad;
 mod mcast;
 pub(crate) mod memory;
 pub(crate) mod mmap;

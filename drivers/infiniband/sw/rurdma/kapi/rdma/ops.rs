@@ -16,10 +16,11 @@ use crate::kapi::rdma::object::Object;
 use crate::kapi::rdma::qp::{QpHandle, QpInit, RecvWrs, SendWrs};
 use crate::kapi::rdma::qp_attr::{QpAttr, QpQuery};
 use crate::kapi::rdma::srq::{SrqAttr, SrqHandle};
-use crate::kapi::rdma::stats::{self, COUNTERS};
+use crate::kapi::rdma::stats::{self, COUNTERS, PACKET_COUNTERS};
 use crate::kapi::rdma::ucontext::Context;
 use crate::kapi::rdma::udata::Udata;
-use crate::kapi::rdma::{ah, cq, mcast, mmap, pd, qp, srq, ucontext};
+use crate::kapi::rdma::{ah, cq, mad, mcast, mmap, pd, qp, srq, ucontext};
+use crate::proto::wire::mad::MAD_LEN;
 use core::mem::size_of;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -66,6 +67,14 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
 
     /// What `rdma statistic` shows.
     fn counters(dev: &Self::Device) -> [u64; COUNTERS];
+    /// And of the packets; always or never.
+    fn packet_counters(dev: &Self::Device) -> Option<[u64; PACKET_COUNTERS]>;
+    /// Answers a management datagram. False: that is for somebody else.
+    fn process_mad(
+        dev: &Self::Device,
+        request: &[u8; MAD_LEN],
+        response: &mut [u8; MAD_LEN],
+    ) -> bool;
     /// The core has let go of the device; what remains of it is the driver's.
     fn device_gone(dev: &Arc<Self::Device>);
 
@@ -93,6 +102,8 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
     fn create_ah(pd: &Arc<Self::Pd>, av: Av) -> Result<Arc<Self::Ah>>;
     /// The number by which work requests name it.
     fn ah_handle(ah: &Self::Ah) -> u32;
+    /// Where it leads; any context.
+    fn query_ah(ah: &Self::Ah) -> Av;
     /// `ibv_destroy_ah(3)`; any context.
     fn destroy_ah(ah: &Self::Ah);
 
@@ -252,10 +263,12 @@ pub(super) fn device_ops<D: Driver>(protocol: Protocol) -> bindings::ib_device_o
             iwcm::fill_ops::<D::IwCm, D>(&mut ops);
         }
         Protocol::Roce => {
+            ops.process_mad = Some(mad::process_mad::<D>);
             ops.query_pkey = Some(ah::query_pkey);
             ops.get_link_layer = Some(ah::get_link_layer);
             ops.create_ah = Some(ah::create_ah::<D>);
             ops.create_user_ah = Some(ah::create_user_ah::<D>);
+            ops.query_ah = Some(ah::query_ah::<D>);
             ops.destroy_ah = Some(ah::destroy_ah::<D>);
             ops.attach_mcast = Some(mcast::attach_mcast::<D>);
             ops.detach_mcast = Some(mcast::detach_mcast::<D>);

@@ -9,6 +9,7 @@ use crate::kapi::rdma::object::{Handle, Object};
 use crate::kapi::rdma::ops::{device_of, Driver};
 use crate::kapi::rdma::qp_attr::QpAttr;
 use crate::kapi::rdma::udata::Udata;
+pub(crate) use crate::proto::verbs::QpKind;
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 use core::{ptr, slice};
@@ -61,19 +62,7 @@ pub(crate) fn mtu_to_enum(bytes: u32) -> u8 {
     unsafe { bindings::rurdma_mtu_to_enum(bytes as c_int) as u8 }
 }
 
-/// `enum ib_qp_type`, those that there are.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum QpKind {
-    /// Reliable connection.
-    Rc,
-    /// Unreliable connection.
-    Uc,
-    /// Unreliable datagram.
-    Ud,
-    /// The general services interface: QP 1, for MADs.
-    Gsi,
-}
-
+/// `enum ib_qp_type`.
 impl QpKind {
     fn from_raw(raw: bindings::ib_qp_type) -> Option<Self> {
         Some(match raw {
@@ -92,11 +81,6 @@ impl QpKind {
             Self::Ud => bindings::ib_qp_type_IB_QPT_UD,
             Self::Gsi => bindings::ib_qp_type_IB_QPT_GSI,
         }
-    }
-
-    /// Whether each send names its peer.
-    pub(crate) fn is_datagram(self) -> bool {
-        matches!(self, Self::Ud | Self::Gsi)
     }
 }
 

@@ -30,20 +30,34 @@ pub(crate) enum Counter {
     ReceiverNotReady = bindings::rurdma_counter_RURDMA_COUNT_RECEIVER_NOT_READY,
     /// Completions that found no room in their CQ.
     CqOverflows = bindings::rurdma_counter_RURDMA_COUNT_CQ_OVERFLOWS,
+    /// Multicast packets that found too many others waiting.
+    MulticastDropped = bindings::rurdma_counter_RURDMA_COUNT_MULTICAST_DROPPED,
+    /// How often the port went from active to down.
+    LinkDowned = bindings::rurdma_counter_RURDMA_COUNT_LINK_DOWNED,
 }
 
-/// How many counters there are.
+/// How many of them there are.
 pub(crate) const COUNTERS: usize = bindings::rurdma_counter_RURDMA_COUNTERS as usize;
+/// Of links whose transport has packets of its own, four more: packets sent and received, octets sent and received.
+pub(crate) const PACKET_COUNTERS: usize = 4;
+
+const _: () =
+    assert!(bindings::rurdma_counter_RURDMA_ALL_COUNTERS as usize == COUNTERS + PACKET_COUNTERS);
 
 /// # Safety
 ///
 /// Called by the core with a device that is being registered. `_port` is 1.
 pub(super) unsafe extern "C" fn alloc_hw_port_stats<D: Driver>(
-    _dev: *mut bindings::ib_device,
+    dev: *mut bindings::ib_device,
     _port: u32,
 ) -> *mut bindings::rdma_hw_stats {
-    // SAFETY: The table is constant.
-    unsafe { bindings::rurdma_alloc_port_stats() }
+    // SAFETY: By the caller's promise.
+    let counters = match unsafe { device_of::<D>(dev) }.map(|dev| D::packet_counters(dev)) {
+        Ok(Some(_)) => COUNTERS + PACKET_COUNTERS,
+        _ => COUNTERS,
+    };
+    // SAFETY: The table is constant, and has so many.
+    unsafe { bindings::rurdma_alloc_port_stats(counters as c_int) }
 }
 
 /// # Safety
@@ -60,11 +74,19 @@ pub(super) unsafe extern "C" fn get_hw_stats<D: Driver>(
             return Ok(0);
         }
         // SAFETY: By the caller's promise.
-        let values = D::counters(unsafe { device_of::<D>(dev) }?);
+        let dev = unsafe { device_of::<D>(dev) }?;
+        let values = D::counters(dev);
         // SAFETY: By the caller's promise there is room for all of them.
         let to = unsafe { &raw mut (*stats).value }.cast::<u64>();
         // SAFETY: As above.
-        unsafe { ptr::copy_nonoverlapping(values.as_ptr(), to, values.len()) };
-        Ok(COUNTERS as c_int)
+        unsafe { ptr::copy_nonoverlapping(values.as_ptr(), to, COUNTERS) };
+        // SAFETY: By the caller's promise.
+        let has_room = unsafe { (*stats).num_counters } as usize == COUNTERS + PACKET_COUNTERS;
+        let Some(values) = D::packet_counters(dev).filter(|_| has_room) else {
+            return Ok(COUNTERS as c_int);
+        };
+        // SAFETY: There is room for so many behind the others.
+        unsafe { ptr::copy_nonoverlapping(values.as_ptr(), to.add(COUNTERS), PACKET_COUNTERS) };
+        Ok((COUNTERS + PACKET_COUNTERS) as c_int)
     })
 }

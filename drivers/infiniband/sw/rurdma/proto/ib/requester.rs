@@ -231,9 +231,14 @@ impl<S: DerefMut<Target = [Slot]>> Requester<S> {
 
     /// Whether another work request may be put in.
     pub fn has_room(&self) -> bool {
-        // Half of the numbers: what is old and what is new must differ.
+        // Less than half of the numbers, with the longest message put behind: what is old and what is new
+        // must differ. From the first packet of the oldest on, for that is what packets are compared with.
+        let oldest = self
+            .slot(self.head)
+            .filter(|_| self.head != self.tail)
+            .map_or(self.next_psn, |s| s.first);
         (self.tail.wrapping_sub(self.head) as usize) < self.slots.len()
-            && self.next_psn.distance_from(self.unacked) < 1 << 22
+            && self.next_psn.distance_from(oldest) < 1 << 22
     }
 
     /// Puts a work request in. The caller made sure of the room.
@@ -326,6 +331,12 @@ impl<S: DerefMut<Target = [Slot]>> Requester<S> {
             self.at = self.at.wrapping_add(1);
             self.packet = 0;
         }
+    }
+
+    /// Whether all work requests that were put in were sent, each packet, and are not to be sent again as
+    /// far as is known.
+    pub fn all_sent(&self) -> bool {
+        self.at == self.tail
     }
 
     /// Whether answers are outstanding, so that the timer has to run.

@@ -301,7 +301,11 @@ impl<S: DerefMut<Target = [Resource]>> Responder<S> {
         self.msn = msn;
         self.expected = psn.plus(packets);
         self.told = false;
-        if answer.is_none() && r.packet.ack_request && self.service == Service::Rc {
+        // A refusal that has not been sent asked for this very packet: it is not so any more.
+        if answer.is_none()
+            && self.service == Service::Rc
+            && (r.packet.ack_request || self.responses.refuses())
+        {
             self.say(psn, Syndrome::Ack);
         }
         Ok(())

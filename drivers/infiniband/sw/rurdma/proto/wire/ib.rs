@@ -10,6 +10,7 @@
 pub mod flush;
 pub mod hdr;
 pub mod icrc;
+pub mod ip;
 pub mod opcode;
 pub mod packet;
 pub mod syndrome;

@@ -8,9 +8,8 @@ use super::{NewQp, Transport, TransportQp};
 use crate::device::Device;
 use crate::kapi::abi::CAP_ATOMIC_IMM;
 use crate::kapi::rdma::attr::{PortImmutable, Protocol};
-use crate::kapi::rdma::qp::{mtu_to_enum, QpKind, QpState};
+use crate::kapi::rdma::qp::{mtu_to_enum, QpState};
 use crate::kapi::rdma::qp_attr::QpAttr;
-use crate::proto::wqe::send::{OPS_IWARP, OPS_KERNEL, OPS_RFC7306};
 use crate::qp::Qp;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -56,14 +55,6 @@ impl Transport for Iwarp {
         MAX_RD_ATOM
     }
 
-    fn send_ops(&self, _kind: QpKind, user: bool) -> u32 {
-        if user {
-            OPS_IWARP | OPS_RFC7306
-        } else {
-            OPS_IWARP | OPS_RFC7306 | OPS_KERNEL
-        }
-    }
-
     /// The IDLE of RNIC verbs is INIT to its users: receives may be posted at once.
     fn initial_state(&self) -> QpState {
         QpState::Init
@@ -71,10 +62,6 @@ impl Transport for Iwarp {
 
     fn path_mtu(&self, netdev_mtu: u32) -> u8 {
         mtu_to_enum(netdev_mtu)
-    }
-
-    fn supports(&self, kind: QpKind) -> bool {
-        kind == QpKind::Rc
     }
 
     fn new_qp(&self, _new: &NewQp) -> Result<TransportQp> {
@@ -93,24 +80,32 @@ impl Transport for Iwarp {
     }
 
     fn drain(&self, qp: &Arc<Qp>) {
-        qp.stream_drain();
+        if let Some(qp) = qp.streaming() {
+            qp.stream_drain();
+        }
     }
 
     fn disconnect(&self, qp: &Arc<Qp>) {
-        qp.stream_abort();
+        if let Some(qp) = qp.streaming() {
+            qp.stream_abort();
+        }
         cm::qp_goes(qp);
     }
 
     fn reset(&self, qp: &Arc<Qp>) -> Result {
-        qp.stream_reset()
+        qp.streaming().ok_or(EINVAL)?.stream_reset()
     }
 
     fn run(&self, qp: &Arc<Qp>) {
-        qp.stream_run();
+        if let Some(qp) = qp.streaming() {
+            qp.stream_run();
+        }
     }
 
     fn destroy_qp(&self, qp: &Arc<Qp>) {
-        qp.stream_forget();
+        if let Some(qp) = qp.streaming() {
+            qp.stream_forget();
+        }
     }
 
     fn netdev_leaves(&self, dev: &Device) {

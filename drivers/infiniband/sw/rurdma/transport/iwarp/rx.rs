@@ -8,7 +8,7 @@
 mod rfc7306;
 
 use super::cm::StreamParams;
-use super::stream::Sink;
+use super::stream::{Sink, StreamQp};
 use super::tx::KernelCrc;
 use crate::cq::{opcode, status, WC_WITH_INVALIDATE};
 use crate::kapi::net::skb::SkbChunk;
@@ -30,7 +30,6 @@ use crate::qp::{Cause, Qp};
 use crate::rq::{RecvWr, TakeError};
 use kernel::prelude::*;
 use kernel::sync::atomic::ordering::Release;
-use kernel::sync::Arc;
 
 /// The receiving side of a stream.
 pub(super) struct Rx {
@@ -100,12 +99,12 @@ fn tagged_error(error: Denied) -> Failure {
     }
 }
 
-impl Qp {
+impl StreamQp<'_> {
     /// Takes everything that the socket has, whose lock is held; in ERROR, flushes the receive that
     /// is in progress. Any context. True if there may be something to send now.
-    pub(super) fn receive(self: &Arc<Self>, sk: Option<&LockedSock>) -> bool {
+    pub(super) fn receive(&self, sk: Option<&LockedSock>) -> bool {
         let mut answer = false;
-        self.stream().rx.run(|rx| {
+        let turn = self.stream().rx.run(|rx| {
             if let Some(sk) = sk {
                 // A read error is a connection that is gone: `state_change` tells.
                 let _ = sk.read(|chunk| rx.chunk(self, chunk));
@@ -116,13 +115,17 @@ impl Qp {
             answer |= core::mem::take(&mut rx.answer);
             Turn::Done
         });
+        // Who leaves a note is not the socket, which calls one at a time: it is the flush of an ERROR.
+        if turn == Turn::More {
+            self.queue_work();
+        }
         answer
     }
 }
 
 impl Rx {
     /// Takes a piece of the stream; gives how much of it was used: all.
-    fn chunk(&mut self, qp: &Arc<Qp>, chunk: &SkbChunk<'_>) -> usize {
+    fn chunk(&mut self, qp: &StreamQp<'_>, chunk: &SkbChunk<'_>) -> usize {
         let mut at = 0;
         // The memory of the segment in progress, from which byte of it on; looked up again for each
         // piece of the stream, so that no deregistration waits for the peer.
@@ -162,7 +165,7 @@ impl Rx {
     }
 
     /// Ends the stream with a Terminate.
-    fn fail(&mut self, qp: &Arc<Qp>, failure: Failure) {
+    fn fail(&mut self, qp: &StreamQp<'_>, failure: Failure) {
         let body = self.receiver.fail(failure.error);
         self.flush(qp);
         self.answer = true;
@@ -187,7 +190,7 @@ impl Rx {
     /// `n` more bytes of a header or trailer are there.
     fn control(
         &mut self,
-        qp: &Arc<Qp>,
+        qp: &StreamQp<'_>,
         n: usize,
         span: &mut Option<(Span, u32)>,
     ) -> Result<(), Failure> {
@@ -207,7 +210,7 @@ impl Rx {
     /// A segment begins: finds its memory before a byte of it is taken.
     fn begin(
         &mut self,
-        qp: &Arc<Qp>,
+        qp: &StreamQp<'_>,
         segment: &Segment,
         span: &mut Option<(Span, u32)>,
     ) -> Result<(), Failure> {
@@ -246,7 +249,7 @@ impl Rx {
         !self.receiver.has_started() && self.plan.is_indication(segment)
     }
 
-    fn take_recv(&mut self, qp: &Arc<Qp>) -> Result<(), Failure> {
+    fn take_recv(&mut self, qp: &StreamQp<'_>) -> Result<(), Failure> {
         match qp.take_recv(&mut self.recv) {
             Ok(()) => {
                 self.have_recv = true;
@@ -273,7 +276,7 @@ impl Rx {
     /// Places `n` bytes of payload.
     fn payload(
         &mut self,
-        qp: &Arc<Qp>,
+        qp: &StreamQp<'_>,
         payload: &Payload,
         chunk: &SkbChunk<'_>,
         from: usize,
@@ -331,7 +334,7 @@ impl Rx {
     }
 
     /// A segment is complete, and perhaps a message.
-    fn end(&mut self, qp: &Arc<Qp>, message: Option<Message>) -> Result<(), Failure> {
+    fn end(&mut self, qp: &StreamQp<'_>, message: Option<Message>) -> Result<(), Failure> {
         if !qp.may_send() {
             // The initiator is known to be ready now.
             self.answer = true;
@@ -376,7 +379,7 @@ impl Rx {
 
     fn send_done(
         &mut self,
-        qp: &Arc<Qp>,
+        qp: &StreamQp<'_>,
         length: u32,
         solicited: bool,
         inv: Option<u32>,
@@ -418,7 +421,7 @@ impl Rx {
     /// The peer wants to read.
     fn read_request(
         &mut self,
-        qp: &Arc<Qp>,
+        qp: &StreamQp<'_>,
         msn: u32,
         request: ReadRequest,
     ) -> Result<(), Failure> {
@@ -432,7 +435,7 @@ impl Rx {
     }
 
     /// The peer wants an answer: it waits for its turn.
-    fn request(&mut self, qp: &Qp, msn: u32, request: Inbound) -> Result<(), Failure> {
+    fn request(&mut self, qp: &StreamQp<'_>, msn: u32, request: Inbound) -> Result<(), Failure> {
         let mut shared = qp.stream().shared.lock();
         shared.inbound.admit()?;
         shared.push_inbound(msn, request);
@@ -441,7 +444,7 @@ impl Rx {
     }
 
     /// One of our reads is done.
-    fn read_done(&mut self, qp: &Arc<Qp>) -> Result<(), Failure> {
+    fn read_done(&mut self, qp: &StreamQp<'_>) -> Result<(), Failure> {
         let sink = {
             let mut shared = qp.stream().shared.lock();
             let order = shared.outbound.complete();
@@ -479,7 +482,7 @@ fn answered(qp: &Qp, sink: &Sink, done: u8) -> Result<(), Failure> {
 }
 
 /// The peer ended the stream, for a reason that it names.
-fn terminated(qp: &Arc<Qp>, terminate: &Terminate) {
+fn terminated(qp: &StreamQp<'_>, terminate: &Terminate) {
     qp.dev.counters.count(Counter::TerminateReceived);
     // A read or atomic that was refused completes with that; everything else was only interrupted.
     let oldest = qp.stream().shared.lock().outbound.oldest().copied();
@@ -517,7 +520,7 @@ fn local_error(_error: Denied) -> Failure {
 }
 
 /// As [`locate`], for the oldest of our reads.
-fn sink_sge(qp: &Qp, at: u64) -> Option<(Sge, u64)> {
+fn sink_sge(qp: &StreamQp<'_>, at: u64) -> Option<(Sge, u64)> {
     let shared = qp.stream().shared.lock();
     let slot = shared.outbound.oldest()?.cookie as usize;
     let sink = shared.sinks.get(slot)?;

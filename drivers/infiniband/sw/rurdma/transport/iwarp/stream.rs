@@ -21,6 +21,7 @@ use crate::proto::wire::terminate::TerminateBody;
 use crate::proto::wqe::abi::Sge;
 use crate::qp::{Cause, Qp};
 use crate::transport::TransportQp;
+use core::ops::Deref;
 use kernel::alloc::flags::GFP_KERNEL;
 use kernel::prelude::*;
 use kernel::sync::atomic::ordering::{Acquire, Release};
@@ -192,20 +193,41 @@ impl Context<'_> {
     }
 }
 
+/// A QP that has a stream.
+#[derive(Clone, Copy)]
+pub(super) struct StreamQp<'a> {
+    qp: &'a Arc<Qp>,
+    stream: &'a Stream,
+}
+
+impl Deref for StreamQp<'_> {
+    type Target = Arc<Qp>;
+
+    fn deref(&self) -> &Arc<Qp> {
+        self.qp
+    }
+}
+
 impl Qp {
-    /// The QP's stream.
-    pub(super) fn stream(&self) -> &Stream {
+    /// The QP with its stream; `None` if it is one of another wire.
+    pub(super) fn streaming(self: &Arc<Self>) -> Option<StreamQp<'_>> {
         match &self.transport {
-            TransportQp::Iwarp(stream) => stream,
-            // Nothing of iWARP is called for a QP of another wire.
-            TransportQp::Roce(_) => unreachable!(),
+            TransportQp::Iwarp(stream) => Some(StreamQp { qp: self, stream }),
+            TransportQp::Roce(_) => None,
         }
+    }
+}
+
+impl<'a> StreamQp<'a> {
+    /// The stream.
+    pub(super) fn stream(&self) -> &'a Stream {
+        self.stream
     }
 
     /// The connection is there: RDMA begins. EINVAL if the QP is not in a state for it, EISCONN if it
     /// has a connection. Process context.
     pub(super) fn stream_start(
-        self: &Arc<Self>,
+        &self,
         conn: Arc<Conn>,
         socket: Arc<Socket>,
         params: StreamParams,
@@ -218,12 +240,7 @@ impl Qp {
         ret
     }
 
-    fn start(
-        self: &Arc<Self>,
-        conn: Arc<Conn>,
-        socket: Arc<Socket>,
-        params: &StreamParams,
-    ) -> Result {
+    fn start(&self, conn: Arc<Conn>, socket: Arc<Socket>, params: &StreamParams) -> Result {
         let stream = self.stream();
         let stride = self.cap.max_send_sge as usize;
         let ord = params.ord as usize;
@@ -266,7 +283,7 @@ impl Qp {
     }
 
     /// The socket has data. With the socket's lock held, any context.
-    pub(super) fn stream_data_ready(self: &Arc<Self>, sk: &LockedSock) {
+    pub(super) fn stream_data_ready(&self, sk: &LockedSock) {
         if !self.gate.enter() {
             return;
         }
@@ -277,7 +294,7 @@ impl Qp {
     }
 
     /// The socket has room again. With the socket's lock held, any context.
-    pub(super) fn stream_write_space(self: &Arc<Self>, sk: &LockedSock) {
+    pub(super) fn stream_write_space(&self, sk: &LockedSock) {
         if !self.gate.enter() {
             return;
         }
@@ -287,7 +304,7 @@ impl Qp {
 
     /// The peer ended the connection, in an orderly way or (`reset`) not. What it sent before has been
     /// read. Any context.
-    pub(super) fn stream_peer_closed(self: &Arc<Self>, reset: bool) {
+    pub(super) fn stream_peer_closed(&self, reset: bool) {
         if reset {
             self.fail(Cause::Fatal);
         } else {
@@ -301,7 +318,7 @@ impl Qp {
     }
 
     /// The responder need not wait any more for the initiator's first FPDU.
-    pub(super) fn stream_may_send(self: &Arc<Self>) {
+    pub(super) fn stream_may_send(&self) {
         self.stream().may_send.store(true, Release);
         self.queue_work();
     }
@@ -320,7 +337,7 @@ impl Qp {
 
     /// The consumer wants no more of the connection (→ ERROR, RESET, destruction; the state is ERROR).
     /// What TCP has taken is still delivered, where it ends with a whole FPDU. Process context.
-    pub(super) fn stream_abort(self: &Arc<Self>) {
+    pub(super) fn stream_abort(&self) {
         let stream = self.stream();
         stream.tx.exclusive(|tx| {
             tx.turn(self, Context::Process);
@@ -331,14 +348,14 @@ impl Qp {
     }
 
     /// Finish what was posted, then close (→ SQD).
-    pub(super) fn stream_drain(self: &Arc<Self>) {
+    pub(super) fn stream_drain(&self) {
         self.stream().shared.lock().draining = true;
         self.queue_work();
     }
 
     /// The QP goes back to the beginning; its connection, if any, has been told. The state is RESET:
     /// an engine that starts now does nothing, one that runs is waited for.
-    pub(super) fn stream_reset(self: &Arc<Self>) -> Result {
+    pub(super) fn stream_reset(&self) -> Result {
         let stream = self.stream();
         let old = stream.replace(Shared::idle());
         if let Some(link) = &old.link {
@@ -362,7 +379,7 @@ impl Qp {
     }
 
     /// Does what there is to do. Process context.
-    pub(super) fn stream_run(self: &Arc<Self>) {
+    pub(super) fn stream_run(&self) {
         if self.state() == QpState::Error {
             self.receive(None);
         }
@@ -370,7 +387,7 @@ impl Qp {
     }
 
     /// Ends the stream with a Terminate. Any context.
-    pub(super) fn stream_terminate(self: &Arc<Self>, body: TerminateBody, cause: Cause) {
+    pub(super) fn stream_terminate(&self, body: TerminateBody, cause: Cause) {
         {
             let mut shared = self.stream().shared.lock();
             if shared.terminate.is_none() {
@@ -382,7 +399,7 @@ impl Qp {
     }
 
     /// Runs the sending side, unless somebody does already, who then does this work too.
-    pub(super) fn transmit(self: &Arc<Self>, context: Context<'_>) {
+    pub(super) fn transmit(&self, context: Context<'_>) {
         let turn = self.stream().tx.run(|tx| tx.turn(self, context));
         if turn == Turn::More {
             self.queue_work();

@@ -12,7 +12,7 @@ mod segment;
 mod work;
 
 use super::cm::{StreamEnd, StreamParams};
-use super::stream::{Context, Link};
+use super::stream::{Context, Link, StreamQp};
 use crate::cq::status;
 use crate::kapi::net::page::{self, PageFrag, TxPage};
 use crate::kapi::net::skb;
@@ -28,10 +28,9 @@ use crate::proto::wire::mpa;
 use crate::proto::wire::rdmap::ReadRequest;
 use crate::proto::wqe::abi::{Sge, MAX_INLINE, MAX_SEND_BYTES, MAX_SGE};
 use crate::proto::wqe::fetch::SendBuf;
-use crate::qp::{Cause, Qp};
+use crate::qp::Cause;
 use kernel::alloc::flags::GFP_KERNEL;
 use kernel::prelude::*;
-use kernel::sync::Arc;
 use rfc7306::Immediate;
 use work::Job;
 
@@ -173,7 +172,7 @@ impl Tx {
     }
 
     /// Sends as much as there is, as TCP takes, and as the budget allows.
-    pub(super) fn turn(&mut self, qp: &Arc<Qp>, context: Context<'_>) -> Turn {
+    pub(super) fn turn(&mut self, qp: &StreamQp<'_>, context: Context<'_>) -> Turn {
         for _ in 0..context.budget() {
             let failed = qp.state() == QpState::Error;
             if failed {
@@ -231,7 +230,7 @@ impl Tx {
     }
 
     /// Everything that was posted is sent.
-    fn idle(&mut self, qp: &Arc<Qp>) -> Turn {
+    fn idle(&mut self, qp: &StreamQp<'_>) -> Turn {
         let drained = {
             let shared = qp.stream().shared.lock();
             shared.draining && shared.outbound.is_empty() && self.held.is_none()
@@ -245,7 +244,7 @@ impl Tx {
     }
 
     /// The QP is in ERROR: every work request completes now.
-    fn flush(&mut self, qp: &Arc<Qp>) {
+    fn flush(&mut self, qp: &StreamQp<'_>) {
         self.current = None;
         self.immediate = None;
         self.taken = self.built;
@@ -258,7 +257,7 @@ impl Tx {
     }
 
     /// Gives TCP what is built. False if it did not take all of it.
-    fn flush_frags(&mut self, qp: &Arc<Qp>, link: &Link, context: Context<'_>) -> bool {
+    fn flush_frags(&mut self, qp: &StreamQp<'_>, link: &Link, context: Context<'_>) -> bool {
         while !self.frags.is_empty() {
             let sent = match context {
                 Context::Process => link.socket.splice(&self.frags, false),
@@ -294,7 +293,7 @@ impl Tx {
     }
 
     /// What is built was sent, or needs no sending: completes it.
-    fn finish_batch(&mut self, qp: &Arc<Qp>) {
+    fn finish_batch(&mut self, qp: &StreamQp<'_>) {
         if self.taken == self.built {
             return;
         }
@@ -309,7 +308,7 @@ impl Tx {
     }
 
     /// In ERROR: builds the Terminate, if there is one to send. False if there is not.
-    fn say_last_words(&mut self, qp: &Arc<Qp>, context: Context<'_>) -> Result<bool> {
+    fn say_last_words(&mut self, qp: &StreamQp<'_>, context: Context<'_>) -> Result<bool> {
         if !qp.may_send() {
             return Ok(false);
         }
@@ -325,7 +324,7 @@ impl Tx {
     /// Builds FPDUs until the batch is full.
     fn build(
         &mut self,
-        qp: &Arc<Qp>,
+        qp: &StreamQp<'_>,
         link: &Link,
         context: Context<'_>,
     ) -> core::result::Result<(), Stop> {

@@ -3,16 +3,16 @@
 //! UD and GSI QPs: each message is a packet, and each send names its peer (IBTA volume 1, section 9.8.3).
 
 use super::packet::{build, source_port};
-use super::send::{reject, Stop, Tx};
+use super::qp::Path;
+use super::send::{reject, Stop, Tx, Way};
 use crate::ah::Ah;
 use crate::cq::{opcode, status, WC_GRH, WC_WITH_IMM};
-use crate::kapi::net::netdev::NetNs;
-use crate::kapi::net::udp::{Datagram, Route};
+use crate::kapi::net::udp::Datagram;
 use crate::kapi::rdma::qp::{QpKind, QpState};
 use crate::mr::sges::{gather, locate, scatter, scatter_bytes, Sges};
 use crate::proto::ib::cut::Mtu;
 use crate::proto::serial::Psn;
-use crate::proto::wire::ib::icrc::IPV4_LEN;
+use crate::proto::wire::ib::ip::IPV4_LEN;
 use crate::proto::wire::ib::opcode::{Extra, Op, Opcode, Place, Service};
 use crate::proto::wire::ib::packet::{Datagram as Deth, Packet, Received};
 use crate::proto::wqe::abi::{Cqe, VENDOR_ERR_FRAME};
@@ -38,7 +38,8 @@ impl Tx {
     pub(super) fn datagram(
         &mut self,
         qp: &Arc<Qp>,
-        net: &NetNs,
+        path: &Path,
+        way: &mut Way<'_>,
         state: QpState,
     ) -> Result<(), Stop> {
         if state != QpState::Rts || !qp.sent.lock().has_room() {
@@ -77,7 +78,7 @@ impl Tx {
             qp.complete_sent(&mut sent);
             return Ok(());
         }
-        let done = match transmit(qp, net, &wqe) {
+        let done = match transmit(qp, path, way, &wqe) {
             Ok(()) => status::SUCCESS,
             // It is not sent now: as if it were lost on the way.
             Err(Unsent::Lost) => status::SUCCESS,
@@ -114,7 +115,7 @@ impl From<Error> for Unsent {
     }
 }
 
-fn transmit(qp: &Arc<Qp>, net: &NetNs, wqe: &SendWqe<'_>) -> Result<(), Unsent> {
+fn transmit(qp: &Arc<Qp>, path: &Path, way: &mut Way<'_>, wqe: &SendWqe<'_>) -> Result<(), Unsent> {
     let ud = wqe.ud.ok_or(Unsent::Refused(status::LOC_QP_OP_ERR))?;
     let ah: Arc<Ah> = qp
         .dev
@@ -126,8 +127,6 @@ fn transmit(qp: &Arc<Qp>, net: &NetNs, wqe: &SendWqe<'_>) -> Result<(), Unsent> 
     if wqe.length > max.bytes() {
         return Err(Unsent::Refused(status::LOC_LEN_ERR));
     }
-    let roce = qp.roce().ok_or(Unsent::Lost)?;
-    let path = roce.path();
     let (extra, value) = match wqe.op {
         SendOp::SendImm(imm) => (Extra::Imm, imm),
         _ => (Extra::None, 0),
@@ -164,16 +163,7 @@ fn transmit(qp: &Arc<Qp>, net: &NetNs, wqe: &SendWqe<'_>) -> Result<(), Unsent> 
         }
         Ok(())
     })?;
-    let av = &ah.av;
-    let route = Route::find(
-        net,
-        av.ifindex,
-        (&av.src, &av.dst),
-        av.traffic_class,
-        av.flow_label,
-    )
-    .ok_or(Unsent::Lost)?;
-    packet.send(net, &route, av.sl);
+    way.send(&ah.av, packet);
     Ok(())
 }
 

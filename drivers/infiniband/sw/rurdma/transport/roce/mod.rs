@@ -10,12 +10,11 @@
 use super::{NewQp, Transport, TransportQp};
 use crate::device::Device;
 use crate::kapi::rdma::attr::{PortImmutable, Protocol};
-use crate::kapi::rdma::qp::{QpKind, QpState};
+use crate::kapi::rdma::qp::QpState;
 use crate::kapi::rdma::qp_attr::{QpAttr, QpQuery};
 use crate::mcast::MAX_MEMBERS;
 use crate::proto::ib::cut::Mtu;
 use crate::proto::wire::ib::QPN_GSI;
-use crate::proto::wqe::send::{OPS_CONNECTED_KERNEL, OPS_RC, OPS_UC, OPS_UD};
 use crate::qp::{Cause, Qp};
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -67,19 +66,6 @@ impl Transport for Roce {
 
     fn max_rd_atom(&self) -> u32 {
         MAX_RD_ATOM
-    }
-
-    fn send_ops(&self, kind: QpKind, user: bool) -> u32 {
-        let (ops, kernel) = match kind {
-            QpKind::Rc => (OPS_RC, OPS_CONNECTED_KERNEL),
-            QpKind::Uc => (OPS_UC, OPS_CONNECTED_KERNEL),
-            QpKind::Ud | QpKind::Gsi => (OPS_UD, 0),
-        };
-        if user {
-            ops
-        } else {
-            ops | kernel
-        }
     }
 
     fn initial_state(&self) -> QpState {
@@ -139,7 +125,7 @@ impl Transport for Roce {
     }
 
     fn link_begins(&self, dev: &Arc<Device>) -> Result {
-        ns::join(dev)
+        ns::begin(dev)
     }
 
     fn netdev_leaves(&self, dev: &Device) {
@@ -158,13 +144,14 @@ impl Transport for Roce {
     }
 
     fn netdev_arrives(&self, dev: &Arc<Device>) {
-        if let Err(e) = ns::join(dev) {
+        if let Err(e) = ns::arrive(dev) {
             pr_warn!("{}: UDP port 4791: {e:?}\n", dev.netdev.name());
         }
     }
 
     fn device_goes(&self, dev: &Device) {
-        ns::leave(dev);
+        ns::end(dev);
+        dev.groups.close();
     }
 
     fn max_ah(&self) -> u32 {
@@ -175,7 +162,11 @@ impl Transport for Roce {
         MAX_MEMBERS
     }
 
-    fn supports(&self, _kind: QpKind) -> bool {
+    fn counts_packets(&self) -> bool {
         true
+    }
+
+    fn deliver_late(&self, dev: &Arc<Device>) {
+        receive::late(dev);
     }
 }

@@ -4,10 +4,15 @@
 //!
 //! One pair of sockets, IPv4 and IPv6, serves all links of a namespace. The first link opens them, the
 //! last one closes them, which a namespace that ends waits for.
+//!
+//! Sockets are opened and closed with `Namespaces::list` held, and with the RTNL where a netdev arrives or
+//! leaves. Nothing that this takes waits for either. No module is loaded for it: IPv4 and IPv6 are built in
+//! (CONFIG_IPV6 is yes or no), and where IPv6 is switched off no socket of it is asked for.
 
 use super::receive;
 use crate::device::Device;
-use crate::kapi::net::udp::{Datagram, Datagrams, UdpSocket};
+use crate::kapi::net::netdev::NetNs;
+use crate::kapi::net::udp::{has_ipv6, Datagram, Datagrams, UdpSocket};
 use crate::kapi::slot::Slot;
 use crate::kapi::sync::{new_spinlock_irq, SpinLockIrq};
 use crate::kapi::table::ObjTable;
@@ -23,7 +28,14 @@ static NAMESPACES: Slot<Namespaces> = Slot::new();
 #[pin_data]
 pub(crate) struct Namespaces {
     #[pin]
-    list: Mutex<KVec<Open>>,
+    list: Mutex<List>,
+}
+
+struct List {
+    /// Links that have begun and are not over.
+    links: KVec<Arc<Device>>,
+    /// Where they are. A link is in one at most.
+    open: KVec<Open>,
 }
 
 /// A namespace whose sockets are open. The sockets go first.
@@ -46,8 +58,12 @@ pub(super) struct Links {
 
 /// At the module's init.
 pub(crate) fn init() -> Result {
+    let none = List {
+        links: KVec::new(),
+        open: KVec::new(),
+    };
     NAMESPACES.set(Arc::pin_init(
-        pin_init!(Namespaces { list <- new_mutex!(KVec::new(), "Namespaces::list") }),
+        pin_init!(Namespaces { list <- new_mutex!(none, "Namespaces::list") }),
         GFP_KERNEL,
     )?)
 }
@@ -57,61 +73,107 @@ pub(crate) fn exit() {
     drop(NAMESPACES.take());
 }
 
-/// The link's netdev is in a namespace: the link receives what comes to its addresses. EADDRINUSE:
-/// somebody else has the port, rxe for example. Process context.
-pub(super) fn join(dev: &Arc<Device>) -> Result {
-    let net = dev.netdev.net().ok_or(ENODEV)?;
+/// A link begins: it receives what comes to its addresses, wherever its netdev moves, until [`end`].
+/// EADDRINUSE: somebody else has the port, rxe for example. Process context.
+pub(super) fn begin(dev: &Arc<Device>) -> Result {
     let namespaces = NAMESPACES.get().ok_or(ENODEV)?;
     let mut list = namespaces.list.lock();
-    if let Some(open) = list.iter().find(|o| o.links.net == net.id()) {
-        return open.links.add(dev);
-    }
-    let id = net.id();
-    let qps = number::table()?;
-    let links = Arc::pin_init(
-        try_pin_init!(Links {
-            net: id,
-            qps,
-            links <- new_spinlock_irq!(KVec::new(), "Links::links"),
-        }),
-        GFP_KERNEL,
-    )?;
-    let v4 = UdpSocket::new(&net, false, UDP_PORT, links.clone())?;
-    let v6 = match UdpSocket::new(&net, true, UDP_PORT, links.clone()) {
-        Ok(v6) => Some(v6),
-        // A kernel without IPv6, or one where it is switched off.
-        Err(e) if e.to_errno() == -97 => None,
-        Err(e) => return Err(e),
-    };
-    links.add(dev)?;
-    list.push(
-        Open {
-            _v4: v4,
-            _v6: v6,
-            links,
-        },
-        GFP_KERNEL,
-    )?;
-    Ok(())
+    list.links.push(dev.clone(), GFP_KERNEL)?;
+    list.settle(dev).inspect_err(|_| list.forget(dev))
 }
 
-/// The link receives nothing any more. Process context.
+/// The netdev of a link is in a namespace: the link receives there. EADDRINUSE: as above. Process context.
+pub(super) fn arrive(dev: &Arc<Device>) -> Result {
+    let namespaces = NAMESPACES.get().ok_or(ENODEV)?;
+    let mut list = namespaces.list.lock();
+    // Whoever tells of the netdev may know of it before it has begun, or when it is over.
+    if !list.links.iter().any(|d| Arc::ptr_eq(d, dev)) {
+        return Ok(());
+    }
+    list.settle(dev)
+}
+
+/// The netdev leaves: the link receives nothing until it arrives. Process context.
 pub(super) fn leave(dev: &Device) {
-    let Some(namespaces) = NAMESPACES.get() else {
-        return;
-    };
-    loop {
-        let closed = {
-            let mut list = namespaces.list.lock();
-            for open in list.iter() {
-                open.links.remove(dev);
-            }
-            let empty = list.iter().position(|o| o.links.links.lock().is_empty());
-            empty.and_then(|i| list.remove(i).ok())
+    if let Some(namespaces) = NAMESPACES.get() {
+        namespaces.list.lock().take_out(dev);
+    }
+}
+
+/// The link is over. Process context.
+pub(super) fn end(dev: &Device) {
+    if let Some(namespaces) = NAMESPACES.get() {
+        let mut list = namespaces.list.lock();
+        list.forget(dev);
+        list.take_out(dev);
+    }
+}
+
+impl List {
+    /// The link is not known any more.
+    fn forget(&mut self, dev: &Device) {
+        let at = self.links.iter().position(|d| core::ptr::eq(&**d, dev));
+        drop(at.and_then(|i| self.links.remove(i).ok()));
+    }
+
+    /// The link is nowhere.
+    fn take_out(&mut self, dev: &Device) {
+        let Some(at) = self.open.iter().position(|o| o.links.remove(dev)) else {
+            return;
         };
-        if closed.is_none() {
-            break;
+        if self.open.get(at).is_some_and(|o| o.links.is_empty()) {
+            // With the lock held: the next one to open them finds the port free.
+            drop(self.open.remove(at));
         }
+    }
+
+    /// The link is where its netdev is. ENODEV: that is going.
+    ///
+    /// A move takes the link out first, then changes the namespace, then has it arrive. Whatever of that
+    /// comes while we are at it waits for the lock, and sets right what we did; what has come before is seen
+    /// here, at the latest by looking again.
+    fn settle(&mut self, dev: &Arc<Device>) -> Result {
+        loop {
+            let net = dev.netdev.net().filter(|_| dev.netdev.is_registered());
+            let Some(net) = net else {
+                self.take_out(dev);
+                return Err(ENODEV);
+            };
+            let is_here = |o: &Open| o.links.net == net.id() && o.links.has(dev);
+            if !self.open.iter().any(is_here) {
+                self.take_out(dev);
+                self.enter(dev, &net)?;
+            }
+            if dev.netdev.is_in_ns(net.id()) && dev.netdev.is_registered() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The link, which is nowhere, is in this namespace.
+    fn enter(&mut self, dev: &Arc<Device>, net: &NetNs) -> Result {
+        if let Some(open) = self.open.iter().find(|o| o.links.net == net.id()) {
+            return open.links.add(dev);
+        }
+        let id = net.id();
+        let qps = number::table()?;
+        let links = Arc::pin_init(
+            try_pin_init!(Links {
+                net: id,
+                qps,
+                links <- new_spinlock_irq!(KVec::new(), "Links::links"),
+            }),
+            GFP_KERNEL,
+        )?;
+        let socket = |v6| UdpSocket::new(net, v6, UDP_PORT, links.clone());
+        let open = Open {
+            _v4: socket(false)?,
+            _v6: has_ipv6().then(|| socket(true)).transpose()?,
+            links: links.clone(),
+        };
+        links.add(dev)?;
+        self.open.push(open, GFP_KERNEL)?;
+        Ok(())
     }
 }
 
@@ -138,13 +200,22 @@ impl Links {
         }
     }
 
-    fn remove(&self, dev: &Device) {
+    /// False if it was not there.
+    fn remove(&self, dev: &Device) -> bool {
         let gone = {
             let mut links = self.links.lock();
             let at = links.iter().position(|d| core::ptr::eq(&**d, dev));
             at.and_then(|i| links.remove(i).ok())
         };
-        drop(gone);
+        gone.is_some()
+    }
+
+    fn has(&self, dev: &Device) -> bool {
+        self.links.lock().iter().any(|d| core::ptr::eq(&**d, dev))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.links.lock().is_empty()
     }
 
     /// The first thing that `f` finds.

@@ -5,7 +5,8 @@
 use crate::kapi::net::udp::{crc32, TxPacket};
 use crate::kapi::rdma::av::Av;
 use crate::proto::wire::ib::hdr::BTH_LEN;
-use crate::proto::wire::ib::icrc::{self, Crc32, IpFields, IPV4_LEN, IPV6_LEN, UDP_LEN};
+use crate::proto::wire::ib::icrc::{self, Crc32};
+use crate::proto::wire::ib::ip::{IpFields, IPV4_LEN, IPV6_LEN, UDP_LEN};
 use crate::proto::wire::ib::packet::{packet_len, Packet};
 use crate::proto::wire::ib::{ICRC_LEN, UDP_PORT};
 use core::net::IpAddr;
@@ -36,6 +37,19 @@ pub(super) fn source_port(flow_label: u32, a: u32, b: u32) -> u16 {
     0xc000 | ((flow ^ (flow >> 14)) & 0x3fff) as u16
 }
 
+/// Bytes of the IP header in front of it.
+fn ip_len(av: &Av) -> usize {
+    match av.dst {
+        IpAddr::V4(_) => IPV4_LEN,
+        IpAddr::V6(_) => IPV6_LEN,
+    }
+}
+
+/// Bytes of a packet to the other end of `av`, from the BTH to the ICRC.
+pub(super) fn octets(av: &Av, packet: &TxPacket) -> usize {
+    packet.len().saturating_sub(ip_len(av) + UDP_LEN)
+}
+
 /// Builds a packet to the other end of `av`; `fill` writes the payload.
 pub(super) fn build<E: From<Error>>(
     av: &Av,
@@ -44,10 +58,7 @@ pub(super) fn build<E: From<Error>>(
     payload_len: usize,
     fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
 ) -> Result<TxPacket, E> {
-    let ip_len = match av.dst {
-        IpAddr::V4(_) => IPV4_LEN,
-        IpAddr::V6(_) => IPV6_LEN,
-    };
+    let ip_len = ip_len(av);
     let transport = packet_len(packet.opcode, payload_len);
     let mut skb = TxPacket::new(ip_len + UDP_LEN + transport)?;
     let bytes = skb.as_mut_slice();
@@ -114,48 +125,4 @@ fn write(to: &mut [u8], parts: &[&[u8]]) {
     for (to, from) in to.iter_mut().zip(parts.iter().flat_map(|p| p.iter())) {
         *to = *from;
     }
-}
-
-/// Source and destination of a received packet, and what of its header the ICRC covers. `None` if it is
-/// not a whole packet of IP without options.
-pub(super) fn read_ip(ip: &[u8]) -> Option<(IpAddr, IpAddr, IpFields)> {
-    let bytes4 = |at: usize| ip.get(at..)?.first_chunk::<4>().copied();
-    let bytes16 = |at: usize| ip.get(at..)?.first_chunk::<16>().copied();
-    let word = |at: usize| {
-        ip.get(at..)?
-            .first_chunk::<2>()
-            .map(|b| u16::from_be_bytes(*b))
-    };
-    match (ip.first()? >> 4, ip.len()) {
-        (4, IPV4_LEN) => {
-            let (src, dst) = (bytes4(12)?, bytes4(16)?);
-            let fields = IpFields::V4 {
-                src,
-                dst,
-                id: word(4)?,
-                frag: word(6)?,
-            };
-            Some((src.into(), dst.into(), fields))
-        }
-        (6, IPV6_LEN) => {
-            let (src, dst) = (bytes16(8)?, bytes16(24)?);
-            Some((src.into(), dst.into(), IpFields::V6 { src, dst }))
-        }
-        _ => None,
-    }
-}
-
-/// Whether the ICRC of a received packet, from BTH to ICRC, is right.
-pub(super) fn icrc_is_right(fields: &IpFields, ports: (u16, u16), packet: &[u8]) -> bool {
-    let Some((covered, sum)) = packet.split_last_chunk::<ICRC_LEN>() else {
-        return false;
-    };
-    let Some((bth, rest)) = covered.split_first_chunk::<BTH_LEN>() else {
-        return false;
-    };
-    let Ok(len) = u16::try_from(packet.len()) else {
-        return false;
-    };
-    let crc = icrc::begin::<KernelCrc>(fields, ports.0, ports.1, len, bth);
-    icrc::to_wire(crc32(crc, rest)) == *sum
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Receiving: datagrams from the socket to the QP that they are for. In softirq.
+//! Receiving: datagrams from the socket to the QP that they are for. In softirq, but for [`late`].
 
 use super::connected::Connected;
 use super::datagram;
 use super::ns::Links;
-use super::packet::{icrc_is_right, read_ip};
+use super::packet::KernelCrc;
 use super::send::complete;
 use crate::cq::{opcode, status, WC_WITH_IMM, WC_WITH_INVALIDATE};
 use crate::device::Device;
@@ -14,15 +14,18 @@ use crate::kapi::rdma::attr::access;
 use crate::kapi::rdma::av::gid_of_ip;
 use crate::kapi::rdma::qp::{QpKind, QpState};
 use crate::kapi::rdma::stats::Counter;
+use crate::kapi::task::cond_resched;
 use crate::kapi::time;
 use crate::mr::sges::{locate, scatter, scatter_bytes, Sges};
 use crate::mr::Span;
 use crate::proto::access::{Access, Denied, Rights};
 use crate::proto::atomic::AtomicOp;
+use crate::proto::ib::cut::Mtu;
 use crate::proto::ib::requester::Effect;
 use crate::proto::ib::responder::{Step, Verdict};
 use crate::proto::wire::ib::flush::FlushKind;
-use crate::proto::wire::ib::icrc::IpFields;
+use crate::proto::wire::ib::icrc;
+use crate::proto::wire::ib::ip::IpFields;
 use crate::proto::wire::ib::opcode::{Extra, Op};
 use crate::proto::wire::ib::packet::{Atomic, Packet, Received, Remote};
 use crate::proto::wire::ib::syndrome::{rnr_timer_us, Nak, Syndrome};
@@ -38,10 +41,12 @@ use kernel::sync::Arc;
 
 /// The bits of a P_Key that name a partition, all set: the default one.
 const PKEY_BASE: u16 = 0x7fff;
+/// Multicast packets that were put off and are delivered in one go.
+const LATE: u32 = 16;
 
 /// A packet has come for one of these links.
 pub(super) fn datagram(links: &Links, d: &Datagram<'_>) {
-    let Some((src, dst, fields)) = read_ip(d.ip) else {
+    let Some(fields) = IpFields::read(d.ip) else {
         return;
     };
     let Ok(r) = Packet::parse(d.payload, d.payload.len()) else {
@@ -51,16 +56,26 @@ pub(super) fn datagram(links: &Links, d: &Datagram<'_>) {
         return;
     }
     if r.packet.qpn == QPN_MULTICAST {
-        return multicast(links, d, &r, &dst, &fields);
+        return multicast(links, d, &r, &fields);
     }
-    let Some(qp) = qp_of(links, r.packet.qpn, &src, &dst) else {
+    let Some(qp) = qp_of(links, r.packet.qpn, &fields.src(), &fields.dst()) else {
         return;
     };
-    if !icrc_is_right(&fields, (d.src_port, d.dst_port), d.payload) {
-        qp.dev.counters.count(Counter::CrcErrors);
-        return;
+    if arrives(&qp.dev, d, &r, &fields) {
+        deliver(&qp, d, &r);
     }
-    deliver(&qp, d, &r);
+}
+
+/// A packet is for this link: counts it. False: its ICRC is wrong.
+fn arrives(dev: &Device, d: &Datagram<'_>, r: &Received, fields: &IpFields) -> bool {
+    let right = icrc::is_right::<KernelCrc>(fields, d.src_port, d.dst_port, d.payload);
+    if right {
+        let group = r.packet.qpn == QPN_MULTICAST;
+        dev.traffic.received(d.payload.len(), group);
+    } else {
+        dev.counters.count(Counter::CrcErrors);
+    }
+    right
 }
 
 /// A packet for a QP whose ICRC is right.
@@ -76,17 +91,44 @@ fn deliver(qp: &Arc<Qp>, d: &Datagram<'_>, r: &Received) {
     qp.gate.leave();
 }
 
-/// A packet for a group: every QP of it gets it that belongs to the link by which it came.
-fn multicast(links: &Links, d: &Datagram<'_>, r: &Received, dst: &IpAddr, fields: &IpFields) {
+/// A packet for a group: every QP of it gets it that belongs to the link by which it came; where these are
+/// many, later.
+fn multicast(links: &Links, d: &Datagram<'_>, r: &Received, fields: &IpFields) {
     let here = |dev: &Arc<Device>| (dev.netdev.ifindex() == d.ifindex).then(|| dev.clone());
     let Some(dev) = links.find(here) else {
         return;
     };
-    if !icrc_is_right(fields, (d.src_port, d.dst_port), d.payload) {
-        dev.counters.count(Counter::CrcErrors);
+    if !arrives(&dev, d, r, fields) {
         return;
     }
-    dev.for_members(&gid_of_ip(dst), |qp| deliver(qp, d, r));
+    // Longer than any datagram: nobody takes it, and it is not to be kept.
+    if r.payload_len > Mtu::MAX.bytes() as usize {
+        return;
+    }
+    dev.to_group(
+        &gid_of_ip(&fields.dst()),
+        || d.keep(),
+        |qp| deliver(qp, d, r),
+    );
+}
+
+/// Delivers what was put off, as the budget allows. Process context.
+pub(super) fn late(dev: &Arc<Device>) {
+    let mut left = LATE;
+    while let Some((gid, kept)) = dev.groups.take_late() {
+        let d = kept.get();
+        if let Ok(r) = Packet::parse(d.payload, d.payload.len()) {
+            dev.to_group_late(&gid, |qp| {
+                deliver(qp, d, &r);
+                cond_resched();
+            });
+        }
+        drop(kept);
+        left = left.saturating_sub(1);
+        if !dev.late_done(left == 0) {
+            return;
+        }
+    }
 }
 
 /// The QP that a packet from `src` to `dst` is for.

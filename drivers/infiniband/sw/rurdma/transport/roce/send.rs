@@ -3,11 +3,13 @@
 //! Sending: answers and requests into packets, packets into the network stack.
 
 use super::connected::Connected;
-use super::packet::{build, source_port};
+use super::packet::{build, octets, source_port};
 use super::qp::Path;
 use crate::cq::{opcode, status};
+use crate::device::Device;
 use crate::kapi::net::netdev::NetNs;
 use crate::kapi::net::udp::{Route, TxPacket};
+use crate::kapi::rdma::av::Av;
 use crate::kapi::rdma::qp::{QpKind, QpState, WC_REG_MR};
 use crate::kapi::sync::Turn;
 use crate::kapi::time;
@@ -55,8 +57,43 @@ pub(super) struct Tx {
     buf: SendBuf,
     /// Answers have their turn.
     answer_next: bool,
-    /// The way to the peer, looked up once a turn.
-    route: Option<Route>,
+}
+
+/// The way that packets go. It is looked up once a turn for as long as the peer is the same, and not kept
+/// beyond that: a route must not outlive its namespace.
+pub(super) struct Way<'a> {
+    dev: &'a Device,
+    net: &'a NetNs,
+    found: Option<(Av, Route)>,
+}
+
+impl<'a> Way<'a> {
+    fn new(dev: &'a Device, net: &'a NetNs) -> Self {
+        Self {
+            dev,
+            net,
+            found: None,
+        }
+    }
+
+    /// Sends a packet to the other end of `av`, and counts it. Without a route it is lost, as it might be on the way.
+    pub(super) fn send(&mut self, av: &Av, packet: TxPacket) {
+        if self.found.as_ref().is_none_or(|(known, _)| known != av) {
+            self.found = Route::find(
+                self.net,
+                av.ifindex,
+                (&av.src, &av.dst),
+                av.traffic_class,
+                av.flow_label,
+            )
+            .map(|route| (*av, route));
+        }
+        if let Some((_, route)) = &self.found {
+            let group = av.dst.is_multicast();
+            self.dev.traffic.sent(octets(av, &packet), group);
+            packet.send(self.net, route, av.sl);
+        }
+    }
 }
 
 impl Tx {
@@ -65,7 +102,6 @@ impl Tx {
             consumer: Consumer::new(0),
             buf: [0; MAX_SEND_BYTES],
             answer_next: false,
-            route: None,
         }
     }
 
@@ -84,21 +120,25 @@ impl Tx {
         let Some(roce) = qp.roce() else {
             return Turn::Done;
         };
-        let path = roce.path();
         let Some(net) = qp.dev.netdev.net() else {
             return Turn::Done;
         };
-        self.route = None;
+        let mut way = Way::new(&qp.dev, &net);
+        // The path after the state, which changes after it.
+        let (mut at, mut path) = (qp.state(), roce.path());
         for _ in 0..BUDGET {
             let state = qp.state();
             if matches!(state, QpState::Reset | QpState::Init) {
                 return Turn::Done;
             }
+            if state != at {
+                (at, path) = (state, roce.path());
+            }
             let built = match roce.kind {
-                QpKind::Ud | QpKind::Gsi => self.datagram(qp, &net, state),
+                QpKind::Ud | QpKind::Gsi => self.datagram(qp, &path, &mut way, state),
                 QpKind::Rc | QpKind::Uc => self
                     .next_packet(qp, &path, state)
-                    .map(|packet| self.send(&net, &path, packet)),
+                    .map(|packet| way.send(&path.av, packet)),
             };
             match built {
                 Ok(()) => {}
@@ -118,23 +158,6 @@ impl Tx {
             }
         }
         Turn::More
-    }
-
-    fn send(&mut self, net: &NetNs, path: &Path, packet: TxPacket) {
-        if self.route.is_none() {
-            let av = &path.av;
-            self.route = Route::find(
-                net,
-                av.ifindex,
-                (&av.src, &av.dst),
-                av.traffic_class,
-                av.flow_label,
-            );
-        }
-        // Without a route it is lost, as it might be on the way.
-        if let Some(route) = &self.route {
-            packet.send(net, route, path.av.sl);
-        }
     }
 
     /// The next packet of a connected QP: answers and requests take turns.
@@ -190,13 +213,6 @@ impl Tx {
             return Err(Stop::Failed);
         };
         let piece = next.piece;
-        let at_end = |extra| {
-            if piece.place.ends() {
-                extra
-            } else {
-                Extra::None
-            }
-        };
         let whole = |r: crate::proto::wqe::send::Remote, length| Remote {
             va: r.addr,
             rkey: r.rkey,
@@ -213,25 +229,19 @@ impl Tx {
                 next.psn,
             )
         };
-        p.solicited = piece.place.ends() && wqe.flags.contains(SendFlags::SOLICITED);
+        let ends = piece.place.ends();
+        p.solicited = ends && wqe.flags.contains(SendFlags::SOLICITED);
+        let extra;
+        (extra, p.extra) = match wqe.op {
+            SendOp::SendImm(imm) | SendOp::WriteImm(_, imm) if ends => (Extra::Imm, imm),
+            SendOp::SendInv(key) if ends => (Extra::Inv, key),
+            _ => (Extra::None, 0),
+        };
         p.opcode.op = match wqe.op {
-            SendOp::Send => Op::Send(piece.place, Extra::None),
-            SendOp::SendImm(imm) => {
-                p.extra = imm;
-                Op::Send(piece.place, at_end(Extra::Imm))
-            }
-            SendOp::SendInv(key) => {
-                p.extra = key;
-                Op::Send(piece.place, at_end(Extra::Inv))
-            }
-            SendOp::Write(r) => {
+            SendOp::Send | SendOp::SendImm(_) | SendOp::SendInv(_) => Op::Send(piece.place, extra),
+            SendOp::Write(r) | SendOp::WriteImm(r, _) => {
                 p.remote = whole(r, wqe.length);
-                Op::Write(piece.place, Extra::None)
-            }
-            SendOp::WriteImm(r, imm) => {
-                p.remote = whole(r, wqe.length);
-                p.extra = imm;
-                Op::Write(piece.place, at_end(Extra::Imm))
+                Op::Write(piece.place, extra)
             }
             SendOp::Read(r) | SendOp::ReadInv(r) => {
                 p.remote = Remote {
@@ -392,12 +402,15 @@ impl Tx {
             SendOp::AtomicWrite(_) | SendOp::Flush(..) => Kind::Empty,
             _ => Kind::Plain,
         };
-        // What is done here is done in its turn; a fenced one after what waits for the peer.
+        // What is done here is done in its turn (IBTA volume 1, section 10.8.3.3): what was posted before it
+        // has been sent, and found its memory. A fenced one waits for the answers, too.
         let local = matches!(
             wqe.op,
-            SendOp::Nop | SendOp::LocalInv(_) | SendOp::RegMr(..) | SendOp::BindMw(..)
+            SendOp::LocalInv(_) | SendOp::RegMr(..) | SendOp::BindMw(..)
         );
-        if local && fenced && c.requester.oldest().is_some() {
+        if (local && !c.requester.all_sent())
+            || ((local || wqe.op == SendOp::Nop) && fenced && c.requester.oldest().is_some())
+        {
             return Ok(false);
         }
         self.consumer.advance(units);

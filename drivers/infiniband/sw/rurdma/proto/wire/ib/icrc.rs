@@ -7,6 +7,8 @@
 #![forbid(unsafe_code)]
 
 use super::hdr::BTH_LEN;
+use super::ip::{IpFields, IPV4_LEN, IPV6_LEN, UDP_LEN};
+use super::ICRC_LEN;
 
 /// An implementation of CRC-32 (polynomial 0x04c11db7, reflected).
 ///
@@ -23,36 +25,6 @@ pub const SEED: u32 = 0xdebb_20e3;
 /// What is sent for the final remainder.
 pub const fn to_wire(crc: u32) -> [u8; 4] {
     (!crc).to_le_bytes()
-}
-
-/// Bytes of an IPv4 header without options.
-pub const IPV4_LEN: usize = 20;
-/// Bytes of an IPv6 header.
-pub const IPV6_LEN: usize = 40;
-/// Bytes of a UDP header.
-pub const UDP_LEN: usize = 8;
-
-/// What of an IP header the ICRC covers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IpFields {
-    /// IPv4 without options.
-    V4 {
-        /// Source.
-        src: [u8; 4],
-        /// Destination.
-        dst: [u8; 4],
-        /// Identification.
-        id: u16,
-        /// Flags and fragment offset; with nothing but "don't fragment" a datagram is whole.
-        frag: u16,
-    },
-    /// IPv6 without extension headers.
-    V6 {
-        /// Source.
-        src: [u8; 16],
-        /// Destination.
-        dst: [u8; 16],
-    },
 }
 
 /// The remainder behind the BTH of a datagram with `udp_payload` bytes, from BTH to ICRC.
@@ -120,6 +92,21 @@ pub fn begin<C: Crc32>(
     let mut bth = *bth;
     bth[4] = 0xff;
     C::crc32(crc, &bth)
+}
+
+/// Whether the ICRC of `packet`, a UDP payload from BTH to ICRC, is right.
+pub fn is_right<C: Crc32>(ip: &IpFields, src_port: u16, dst_port: u16, packet: &[u8]) -> bool {
+    let Some((covered, sum)) = packet.split_last_chunk::<ICRC_LEN>() else {
+        return false;
+    };
+    let Some((bth, rest)) = covered.split_first_chunk::<BTH_LEN>() else {
+        return false;
+    };
+    let Ok(len) = u16::try_from(packet.len()) else {
+        return false;
+    };
+    let crc = begin::<C>(ip, src_port, dst_port, len, bth);
+    to_wire(C::crc32(crc, rest)) == *sum
 }
 
 /// Copies `from` to `at` of `to`.

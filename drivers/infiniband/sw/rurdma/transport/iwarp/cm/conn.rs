@@ -171,14 +171,14 @@ impl WorkItem<1> for Conn {
 
 impl SocketEvents for Conn {
     fn data_ready(this: ArcBorrow<'_, Self>, sk: &LockedSock) {
-        match this.stream() {
+        match this.stream().as_ref().and_then(Qp::streaming) {
             Some(qp) => qp.stream_data_ready(sk),
             None => this.queue_borrowed(),
         }
     }
 
     fn write_space(this: ArcBorrow<'_, Self>, sk: &LockedSock) {
-        if let Some(qp) = this.stream() {
+        if let Some(qp) = this.stream().as_ref().and_then(Qp::streaming) {
             qp.stream_write_space(sk);
         }
     }
@@ -472,8 +472,10 @@ impl Conn {
             notes.peer = Some(end);
             qp
         };
-        qp.stream_data_ready(sk);
-        qp.stream_peer_closed(end == PeerEnd::Broken);
+        if let Some(qp) = qp.streaming() {
+            qp.stream_data_ready(sk);
+            qp.stream_peer_closed(end == PeerEnd::Broken);
+        }
     }
 
     /// The work.
@@ -669,7 +671,8 @@ impl Conn {
         agreed: &Agreed,
     ) -> Result {
         let params = StreamParams::new(initiator, agreed);
-        qp.stream_start(self.clone(), self.socket.clone(), params)?;
+        let stream = qp.streaming().ok_or(EINVAL)?;
+        stream.stream_start(self.clone(), self.socket.clone(), params)?;
         self.notes.lock().stream = Some(qp.clone());
         state.qp = Some(qp.clone());
         state.phase = Phase::Streaming;
@@ -680,7 +683,7 @@ impl Conn {
         });
         // What came meanwhile was told to nobody but this work.
         self.socket.with_lock(|sk| {
-            qp.stream_data_ready(sk);
+            stream.stream_data_ready(sk);
             self.look_at_peer(sk);
         });
         Ok(())
@@ -699,7 +702,7 @@ impl Conn {
             state.holds_back = false;
             self.disarm();
             timeout = false;
-            if let Some(qp) = &state.qp {
+            if let Some(qp) = state.qp.as_ref().and_then(Qp::streaming) {
                 qp.stream_may_send();
             }
         }
@@ -727,7 +730,7 @@ impl Conn {
     /// The QP has no stream any more, and flushes what it still has if it did not end it itself.
     fn leave_stream(&self, reset: bool) {
         let qp = self.notes.lock().stream.take();
-        if let Some(qp) = qp {
+        if let Some(qp) = qp.as_ref().and_then(Qp::streaming) {
             qp.stream_peer_closed(reset);
         }
     }

@@ -8,16 +8,16 @@ use crate::mr::sges::scatter_bytes;
 use crate::proto::wire::rdmap::{immediate_of, IMMEDIATE_LEN};
 use crate::proto::wire::terminate::TermError;
 use crate::proto::wqe::abi::{Cqe, Sge};
-use crate::qp::{Cause, Qp};
+use crate::qp::Cause;
+use crate::transport::iwarp::stream::StreamQp;
 use kernel::prelude::*;
-use kernel::sync::Arc;
 
 impl Rx {
     /// Immediate data takes a receive and is told by its completion, as the second half of an RDMA Write
     /// with immediate data of `written` bytes. Nothing is placed: verbs have no room for it elsewhere.
     pub(super) fn immediate(
         &mut self,
-        qp: &Arc<Qp>,
+        qp: &StreamQp<'_>,
         data: [u8; IMMEDIATE_LEN],
         written: u32,
         solicited: bool,
@@ -44,7 +44,7 @@ impl Rx {
     /// One of our atomics is done; `original` is what it found.
     pub(super) fn atomic_done(
         &mut self,
-        qp: &Arc<Qp>,
+        qp: &StreamQp<'_>,
         request_id: u32,
         original: u64,
     ) -> Result<(), Failure> {

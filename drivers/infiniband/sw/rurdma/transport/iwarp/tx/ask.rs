@@ -17,11 +17,10 @@ use crate::proto::wire::rdmap::{
 };
 use crate::proto::wqe::abi::Sge;
 use crate::proto::wqe::send::Remote;
-use crate::qp::{Cause, Qp, Record};
+use crate::qp::{Cause, Record};
 use crate::transport::iwarp::cm::StreamEnd;
-use crate::transport::iwarp::stream::{Context, Sink};
+use crate::transport::iwarp::stream::{Context, Sink, StreamQp};
 use kernel::prelude::*;
-use kernel::sync::Arc;
 
 /// What the peer is asked for.
 pub(super) enum Ask {
@@ -45,7 +44,7 @@ impl Tx {
     /// Starts a read or an atomic: builds the request.
     pub(super) fn ask(
         &mut self,
-        qp: &Arc<Qp>,
+        qp: &StreamQp<'_>,
         job: &Job,
         ask: &Ask,
         inv: bool,
@@ -106,7 +105,7 @@ impl Tx {
     /// else, so a sink of many SGEs needs no STag of its own, and no key of ours leaves the machine.
     pub(super) fn request(
         &mut self,
-        qp: &Arc<Qp>,
+        qp: &StreamQp<'_>,
         ask: &Ask,
         sink: Sink,
         sges: &[Sge],

@@ -14,10 +14,9 @@ use crate::proto::wire::rdmap::{
 use crate::proto::wire::terminate::{Culprit, TerminateBody};
 use crate::qp::{Cause, Qp};
 use crate::transport::iwarp::cm::StreamEnd;
-use crate::transport::iwarp::stream::Context;
+use crate::transport::iwarp::stream::{Context, StreamQp};
 use core::mem::size_of;
 use kernel::prelude::*;
-use kernel::sync::Arc;
 
 /// Immediate data that follows a Write: the second message of one work request (RFC 7306 section 6).
 #[derive(Clone, Copy)]
@@ -47,7 +46,7 @@ impl Tx {
     /// nor, in the end, without an answer (RFC 7306 section 5.4 rules 5 and 8, section 7).
     pub(super) fn answer_atomic(
         &mut self,
-        qp: &Arc<Qp>,
+        qp: &StreamQp<'_>,
         msn: u32,
         request: &AtomicRequest,
         context: Context<'_>,

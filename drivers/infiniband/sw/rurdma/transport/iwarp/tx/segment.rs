@@ -13,8 +13,7 @@ use crate::proto::wire::rdmap::ReadRequest;
 use crate::proto::wire::terminate::{Culprit, TermError, TerminateBody};
 use crate::proto::wqe::abi::Sge;
 use crate::qp::{Cause, Qp};
-use crate::transport::iwarp::stream::Context;
-use kernel::sync::Arc;
+use crate::transport::iwarp::stream::{Context, StreamQp};
 
 /// A ULPDU whose FPDU fits into a page, with markers too.
 const PAGE_MULPDU: u16 = 4000;
@@ -23,7 +22,7 @@ impl Tx {
     /// Builds the next segment of the message in progress; gives its bytes.
     pub(super) fn segment(
         &mut self,
-        qp: &Arc<Qp>,
+        qp: &StreamQp<'_>,
         mulpdu: u16,
         context: Context<'_>,
     ) -> core::result::Result<usize, Stop> {
@@ -77,7 +76,7 @@ impl Tx {
     /// Writes an FPDU into the page.
     fn fill(
         &mut self,
-        qp: &Arc<Qp>,
+        qp: &StreamQp<'_>,
         current: &mut Current,
         piece: &Piece,
     ) -> core::result::Result<usize, Denied> {
@@ -136,7 +135,7 @@ impl Tx {
     }
 
     /// The memory of the message in progress cannot be read: the stream ends.
-    fn refuse(&mut self, qp: &Arc<Qp>, current: &Current, piece: &Piece, error: Denied) {
+    fn refuse(&mut self, qp: &StreamQp<'_>, current: &Current, piece: &Piece, error: Denied) {
         match current.source {
             Source::Work { number, .. } => {
                 qp.sent.lock().done(number, status::LOC_PROT_ERR);

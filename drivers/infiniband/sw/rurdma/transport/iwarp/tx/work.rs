@@ -18,11 +18,10 @@ use crate::proto::wire::terminate::{TermError, TerminateBody};
 use crate::proto::wqe::abi::VENDOR_ERR_FRAME;
 use crate::proto::wqe::fetch::{next_send, FetchError};
 use crate::proto::wqe::send::{Data, Remote, SendFlags, SendOp, SendWqe};
-use crate::qp::{Cause, Qp, Record};
+use crate::qp::{Cause, Record};
 use crate::transport::iwarp::cm::StreamEnd;
-use crate::transport::iwarp::stream::{Context, Sink};
+use crate::transport::iwarp::stream::{Context, Sink, StreamQp};
 use kernel::prelude::*;
-use kernel::sync::Arc;
 
 /// A work request that was taken from the send queue.
 #[derive(Clone, Copy)]
@@ -41,7 +40,7 @@ impl Tx {
     /// nothing to do. A message that is nothing but a header is built at once.
     pub(super) fn next_message(
         &mut self,
-        qp: &Arc<Qp>,
+        qp: &StreamQp<'_>,
         context: Context<'_>,
     ) -> core::result::Result<bool, Stop> {
         if let Some(rtr) = self.rtr {
@@ -71,7 +70,7 @@ impl Tx {
     }
 
     /// Says that we are ready to receive (RFC 6581 section 9.2).
-    fn send_rtr(&mut self, qp: &Arc<Qp>, rtr: Rtr, context: Context<'_>) -> Result {
+    fn send_rtr(&mut self, qp: &StreamQp<'_>, rtr: Rtr, context: Context<'_>) -> Result {
         match rtr {
             Rtr::Write => self.control(&Header::write(0, 0), &[], context),
             Rtr::Send => {
@@ -94,7 +93,7 @@ impl Tx {
     /// RFC 7306 section 5.4).
     fn next_answer(
         &mut self,
-        qp: &Arc<Qp>,
+        qp: &StreamQp<'_>,
         context: Context<'_>,
     ) -> core::result::Result<bool, Stop> {
         let next = qp.stream().shared.lock().peek_inbound();
@@ -119,7 +118,7 @@ impl Tx {
 
     fn next_work(
         &mut self,
-        qp: &Arc<Qp>,
+        qp: &StreamQp<'_>,
         context: Context<'_>,
     ) -> core::result::Result<bool, Stop> {
         let job = match self.held.take() {
@@ -138,7 +137,7 @@ impl Tx {
     }
 
     /// Takes the next work request from the send queue.
-    fn fetch(&mut self, qp: &Arc<Qp>) -> core::result::Result<Option<Job>, Stop> {
+    fn fetch(&mut self, qp: &StreamQp<'_>) -> core::result::Result<Option<Job>, Stop> {
         loop {
             if !qp.sent.lock().has_room() {
                 return Ok(None);
@@ -208,7 +207,7 @@ impl Tx {
     /// A work request that makes no sense: it completes with an error, and the QP fails.
     pub(super) fn reject(
         &mut self,
-        qp: &Arc<Qp>,
+        qp: &StreamQp<'_>,
         wr_id: u64,
         units: u8,
         status: u8,
@@ -220,7 +219,7 @@ impl Tx {
     }
 
     /// Whether the work request has to wait for the peer's answers to earlier ones.
-    fn must_wait(&self, qp: &Arc<Qp>, job: &Job) -> bool {
+    fn must_wait(&self, qp: &StreamQp<'_>, job: &Job) -> bool {
         let shared = qp.stream().shared.lock();
         if job.flags.contains(SendFlags::FENCE) && !shared.outbound.is_empty() {
             return true;
@@ -235,7 +234,7 @@ impl Tx {
     /// Starts a work request.
     fn begin(
         &mut self,
-        qp: &Arc<Qp>,
+        qp: &StreamQp<'_>,
         job: Job,
         context: Context<'_>,
     ) -> core::result::Result<(), Stop> {
@@ -313,7 +312,7 @@ impl Tx {
     /// An operation that concerns nobody else is done.
     fn local(
         &mut self,
-        qp: &Arc<Qp>,
+        qp: &StreamQp<'_>,
         job: &Job,
         done: core::result::Result<(), Denied>,
     ) -> core::result::Result<(), Stop> {

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Programs of the distribution that know RoCE and nothing of rurdma: pingpongs, perftest, qperf, UCX, libfabric."""
+
+import re
+
+import pytest
+from rvm import Pair, gid_index, run, wait_until
+
+LONG = pytest.mark.long
+PORT = 7600
+
+
+@pytest.fixture(scope="module")
+def roce(module):
+    with Pair(kind="rurdma_roce") as p:
+        for x in (p.a, p.b):
+            x.gid = wait_until(lambda x=x: gid_index(x.dev, x.ip, x.name))
+        yield p
+
+
+def ends(roce, server, client, env=None, timeout=120):
+    """A server in a, a client in b; both end well. `{0.dev}` and the like are those of the end."""
+    a, b = roce.a, roce.b
+    with a.start(f"exec {server.format(a)}", env=env) as s:
+        wait_until(
+            lambda: a.run("ss -tlnH").out.strip() or a.resources("cm_id") or not s.running(),
+            message=lambda: f"{server}: does not listen\n{s.out}",
+        )
+        try:
+            out = b.run(f"{client.format(b)} {a.ip}", env=env, timeout=timeout).out
+        except AssertionError as e:
+            raise AssertionError(f"{e}\n--- server\n{s.out}") from None
+        return s, out
+
+
+def both_end(roce, program, **kw):
+    server, out = ends(roce, program, program, **kw)
+    server.wait()
+    return out
+
+
+@LONG
+@pytest.mark.parametrize(
+    "program",
+    [
+        "ibv_rc_pingpong -c",
+        "ibv_rc_pingpong -c -e -N",
+        "ibv_rc_pingpong -c -t",
+        "ibv_uc_pingpong -c",
+        "ibv_ud_pingpong",
+        "ibv_srq_pingpong -c",
+    ],
+)
+def test_pingpong(roce, program):
+    both_end(roce, program + " -n 300 -d {0.dev} -g {0.gid}")
+
+
+def tools():
+    """All of perftest: each service that a program has, with rdma_cm and without."""
+    for op, services in (("send", "RC UC UD"), ("write", "RC UC"), ("read", "RC"), ("atomic", "RC")):
+        for service in services.split():
+            for what in ("bw", "lat"):
+                # perftest itself has no UC with rdma_cm.
+                for cm in ("",) if service == "UC" else ("", " -R"):
+                    yield f"ib_{op}_{what} -c {service}{cm}"
+    for cm in ("", " -R"):
+        yield f"ib_send_bw --use-srq{cm}"
+        yield f"ib_send_lat --use-srq{cm}"
+        yield f"ib_write_bw --write_with_imm{cm}"
+        yield f"ib_atomic_bw -A CMP_AND_SWAP{cm}"
+        yield f"ib_write_bw -q 8{cm}"
+    yield "ib_send_bw -r 4096 -l 32"
+    yield "ib_write_bw -b"
+    yield "ib_send_lat -I 60 -s 60"
+
+
+@LONG
+@pytest.mark.parametrize("program", tools())
+def test_perftest(roce, program):
+    if "--write_with_imm" in program and "--write_with_imm" not in run("ib_write_bw --help", check=False).out:
+        pytest.skip("this perftest has no --write_with_imm")
+    size = "" if "-s " in program or "atomic" in program else "-s 1024"
+    where = "" if "-R" in program else "-d {0.dev} -x {0.gid}"
+    out = both_end(roce, f"{program} {size} {where} -F -n 320 -p {PORT}")
+    assert re.search(r"^\s*\d+\s+\d+\s+[\d.]+", out, re.M), out
+
+
+QPERF = [
+    *("rc_bi_bw", "rc_bw", "rc_lat", "rc_rdma_read_bw", "rc_rdma_read_lat", "rc_rdma_write_bw"),
+    *("rc_rdma_write_lat", "rc_rdma_write_poll_lat", "rc_compare_swap_mr", "rc_fetch_add_mr"),
+    *("ver_rc_compare_swap", "ver_rc_fetch_add"),
+]
+
+
+@LONG
+@pytest.mark.parametrize("test", QPERF)
+def test_qperf(roce, test):
+    """With rdma_cm, so RC only: qperf 0.4.11 cannot name a GID, without which no RoCE device reaches anybody."""
+    a, b = roce.a, roce.b
+    with a.start("exec qperf") as server:
+        wait_until(lambda: ":19765" in a.run("ss -tlnH").out)
+        out = b.run(f"qperf -t 1 -cm 1 {a.ip} {test}").out
+        assert server.running(), server.out
+    assert re.search(rf"^{test}:\n +\w+ += +[1-9]", out, re.M), out
+
+
+UCX = {"UCX_IB_GPU_DIRECT_RDMA": "n", "UCX_LOG_LEVEL": "warn"}
+
+
+@LONG
+@pytest.mark.parametrize("transport", ["rc_verbs", "ud_verbs"])
+@pytest.mark.parametrize("test", ["tag_lat", "tag_bw", "stream_bw", "ucp_put_bw", "ucp_get", "ucp_am_bw", "ucp_fadd"])
+def test_ucx(roce, transport, test):
+    """ucx_perftest (-P 0: not by MPI); TCP is shut out, so it is RDMA or nothing."""
+    a, b = roce.a, roce.b
+    env = {**UCX, "UCX_TLS": transport + ",ud_verbs", "UCX_IB_GID_INDEX": str(a.gid)}
+    size = "8" if "fadd" in test else "10000"
+    args = f"-t {test} -s {size} -n 500 -w 20"
+    with a.start("exec ucx_perftest -P 0", env={**env, "UCX_NET_DEVICES": f"{a.dev}:1"}) as server:
+        wait_until(lambda: ":13337" in a.run("ss -tlnH").out, message=lambda: server.out)
+        out = b.run(f"ucx_perftest -P 0 {args} {a.ip}", env={**env, "UCX_NET_DEVICES": f"{b.dev}:1"}, timeout=120).out
+        server.wait(60)
+    assert re.search(r"^Final: +500 ", out, re.M), out
+
+
+@LONG
+@pytest.mark.parametrize("endpoint", ["msg", "rdm", "dgram"])
+def test_libfabric(roce, endpoint):
+    """fi_pingpong over the verbs provider; its own check of the content."""
+    a, b = roce.a, roce.b
+    provider = "verbs;ofi_rxm" if endpoint == "rdm" else "verbs"
+    program = f"fi_pingpong -p '{provider}' -e {endpoint} -c -I 100 -S 1024 -d "
+    # Its name of a device of datagrams is another one.
+    suffix = "-dgram" if endpoint == "dgram" else ""
+    with a.start(f"exec {program} {a.dev}{suffix}") as server:
+        wait_until(lambda: ":47592" in a.run("ss -tlnH").out or not server.running(), message=lambda: server.out)
+        out = b.run(f"{program} {b.dev}{suffix} {a.ip}", timeout=120).out
+        server.wait()
+    assert re.search(r"^1k +100 ", out, re.M), out
