@@ -371,6 +371,7 @@ def second_link(roce_lab):
     a.run("ip link del d1", check=False)
 
 
+@pytest.mark.long
 def test_link_comes_and_goes(roce_lab, second_link, seeds, cm_works):
     """Its QP 1 is made and destroyed under packets for it, with a QP of a program's or without."""
     netdev, ip = second_link
