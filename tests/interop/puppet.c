@@ -20,6 +20,16 @@
  *   poll MS                  the next completion
  *   fill OFF LEN SEED | sum OFF LEN | peek OFF LEN | poke OFF HEX
  *   state | disconnect | destroy | quit
+ *
+ * RoCE, without a connection manager:
+ *
+ *   qp rc|uc|ud MY-ADDRESS PEER-ADDRESS PEER-QPN RQ-PSN SQ-PSN [to=init|rtr|rts] [NAME=VALUE]...
+ *                            a QP with a path MTU of 1024, in RTS unless `to` says otherwise, and zeros
+ *                            in all memory; names are retry, rnr, timeout, rnrtimer (all as in struct ibv_qp_attr), ird, ord,
+ *                            qkey, rights
+ *   modify init|rtr|rts|sqd|err|reset [dest=QPN]
+ *   send OFF LEN [qpn=QPN] [qkey=KEY] [imm=N]     UD: to PEER-QPN unless told otherwise
+ *   async MS                 the next asynchronous event of the QP, as a number
  */
 #include <arpa/inet.h>
 #include <endian.h>
@@ -110,27 +120,42 @@ static int make_region(int n, int access, uint8_t *p, size_t len)
 	return 0;
 }
 
-/* What a connection needs, once its device is known. */
-static int make_qp(void)
+/* What a QP needs, once its device is known. */
+static int make_objects(struct ibv_qp_init_attr *attr)
 {
-	struct ibv_qp_init_attr attr = {
+	*attr = (struct ibv_qp_init_attr){
 		.qp_type = IBV_QPT_RC,
 		.sq_sig_all = 1,
 		.cap = { .max_send_wr = depth, .max_recv_wr = depth, .max_send_sge = 1,
 			 .max_recv_sge = 1, .max_inline_data = 64 },
 	};
-
 	pd = ibv_alloc_pd(id->verbs);
 	cq = ibv_create_cq(id->verbs, 2 * depth, NULL, NULL, 0);
 	if (!pd || !cq)
 		return -1;
-	attr.send_cq = cq;
-	attr.recv_cq = cq;
+	attr->send_cq = cq;
+	attr->recv_cq = cq;
 	mr[0] = ibv_reg_mr(pd, buf, SIZE, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE |
 			   IBV_ACCESS_REMOTE_READ);
-	if (!mr[0])
-		return -1;
-	return rdma_create_qp(id, pd, &attr);
+	return mr[0] ? 0 : -1;
+}
+
+static int access_of(const char *rights)
+{
+	return (strchr(rights, 'l') ? IBV_ACCESS_LOCAL_WRITE : 0) |
+	       (strchr(rights, 'w') ? IBV_ACCESS_REMOTE_WRITE : 0) |
+	       (strchr(rights, 'r') ? IBV_ACCESS_REMOTE_READ : 0) |
+	       (strchr(rights, 'a') ? IBV_ACCESS_REMOTE_ATOMIC : 0);
+}
+
+#include "puppetroce.h"
+
+/* That of a connection. */
+static int make_qp(void)
+{
+	struct ibv_qp_init_attr attr;
+
+	return make_objects(&attr) || rdma_create_qp(id, pd, &attr);
 }
 
 static struct rdma_cm_event *next_event(int ms)
@@ -267,18 +292,11 @@ static int do_region(void)
 	const char *rights = strtok(NULL, " ");
 	uint64_t off, len;
 	uint8_t *p = range(&off, &len);
-	int access = 0, n;
+	int access, n;
 
 	if (!p)
 		return -1;
-	if (strchr(rights, 'l'))
-		access |= IBV_ACCESS_LOCAL_WRITE;
-	if (strchr(rights, 'w'))
-		access |= IBV_ACCESS_REMOTE_WRITE;
-	if (strchr(rights, 'r'))
-		access |= IBV_ACCESS_REMOTE_READ;
-	if (strchr(rights, 'a'))
-		access |= IBV_ACCESS_REMOTE_ATOMIC;
+	access = access_of(rights);
 	if (strchr(rights, '0')) {
 		/* The one that is there. */
 		printf("ok n=0 addr=%" PRIu64 " key=%u lkey=%u\n", (uint64_t)(uintptr_t)p, mr[0]->rkey,
@@ -370,6 +388,11 @@ static int do_send(enum ibv_wr_opcode opcode)
 	sge.addr = (uintptr_t)p;
 	sge.length = len;
 	wr.sg_list = &sge;
+	if (ah) {
+		wr.wr.ud.ah = ah;
+		wr.wr.ud.remote_qpn = path.dest_qp_num;
+		wr.wr.ud.remote_qkey = path.qkey;
+	}
 	if (opcode != IBV_WR_SEND) {
 		wr.wr.rdma.remote_addr = arg();
 		wr.wr.rdma.rkey = arg();
@@ -384,6 +407,14 @@ static int do_send(enum ibv_wr_opcode opcode)
 				wr.send_flags |= IBV_SEND_SOLICITED;
 			if (!strcmp(s, "inline"))
 				wr.send_flags |= IBV_SEND_INLINE;
+			if (!strncmp(s, "qpn=", 4))
+				wr.wr.ud.remote_qpn = strtoul(s + 4, NULL, 0);
+			if (!strncmp(s, "qkey=", 5))
+				wr.wr.ud.remote_qkey = strtoul(s + 5, NULL, 0);
+			if (!strncmp(s, "imm=", 4)) {
+				wr.opcode = IBV_WR_SEND_WITH_IMM;
+				wr.imm_data = htobe32(strtoul(s + 4, NULL, 0));
+			}
 			if (!strncmp(s, "inv=", 4)) {
 				wr.opcode = IBV_WR_SEND_WITH_INV;
 				wr.invalidate_rkey = strtoul(s + 4, NULL, 0);
@@ -436,9 +467,9 @@ static int do_poll(void)
 		}
 		usleep(200);
 	}
-	printf("ok wr=%" PRIu64 " status=%d opcode=%d len=%u flags=%u inv=%u imm=%u\n", wc.wr_id,
+	printf("ok wr=%" PRIu64 " status=%d opcode=%d len=%u flags=%u inv=%u imm=%u src=%u\n", wc.wr_id,
 	       wc.status, wc.status ? -1 : (int)wc.opcode, wc.byte_len, wc.wc_flags,
-	       wc.invalidated_rkey, be32toh(wc.imm_data));
+	       wc.invalidated_rkey, be32toh(wc.imm_data), wc.src_qp);
 	return 0;
 }
 
@@ -515,6 +546,9 @@ static int do_destroy(void)
 		return ok();
 	if (id->qp)
 		rdma_destroy_qp(id);
+	if (ah)
+		failed |= ibv_destroy_ah(ah);
+	ah = NULL;
 	if (mw)
 		failed |= ibv_dealloc_mw(mw);
 	mw = NULL;
@@ -550,6 +584,8 @@ static int obey(char *line)
 		return do_request();
 	if (!strcmp(cmd, "connect"))
 		return do_connect();
+	if (!strcmp(cmd, "qp"))
+		return do_qp();
 	if (!strcmp(cmd, "event"))
 		return do_event();
 	if (!strcmp(cmd, "destroy"))
@@ -562,6 +598,10 @@ static int obey(char *line)
 		return do_accept();
 	if (!strcmp(cmd, "reject"))
 		return do_reject();
+	if (!strcmp(cmd, "modify"))
+		return do_modify();
+	if (!strcmp(cmd, "async"))
+		return do_async();
 	if (!strcmp(cmd, "region"))
 		return do_region();
 	if (!strcmp(cmd, "dereg"))

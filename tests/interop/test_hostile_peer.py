@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
 """Noise and mutated frames from a peer, in each state of a connection and in both roles.
 
-What is said is drawn from a seed that stands in the name of the test's round. After each round the
+What is said is drawn from a seed (mutations.py). After each round the
 puppet's end is over, and at the end of a test a connection of the same device works; the bystander's
 works after each test, and the kernel log is empty (lab.py).
 """
 
 import contextlib
-import os
-import random
 import struct
 from types import SimpleNamespace
 
@@ -17,22 +15,10 @@ import pytest
 from ends import Refused
 from lab import PORT, connecting, echo, survives
 from mpa_peer import A, C, Closed, Peer, R, S, enhanced, fpdu
+from mutations import mutate, noise
 
 pytestmark = [pytest.mark.usefixtures("harmless"), pytest.mark.soak]
 ENDS = {"CONNECT_ERROR", "UNREACHABLE", "REJECTED", "ESTABLISHED", "DISCONNECTED"}
-
-
-@pytest.fixture
-def seeds(rounds, request):
-    """A random generator for each round; the output of a test that fails names its seed."""
-
-    def each():
-        for i in range(rounds):
-            seed = f"{request.node.name}/{os.environ.get('RURDMA_SEED', '1')}/{i}"
-            print(f"seed {seed}")
-            yield random.Random(seed)
-
-    return each()
 
 
 @pytest.fixture(autouse=True)
@@ -42,25 +28,6 @@ def works_afterwards(lab):
         echo(s)
 
 
-def mutate(rng, frame):
-    """One to three bytes changed, or some taken out, put in or cut off."""
-    u = bytearray(frame)
-    for _ in range(rng.randint(1, 3)):
-        at = rng.randrange(len(u))
-        how = rng.randrange(8)
-        if how == 0:
-            del u[at:]
-        elif how == 1:
-            del u[at : at + rng.randint(1, 4)]
-        elif how == 2:
-            u[at:at] = rng.randbytes(rng.randint(1, 4))
-        else:
-            u[at] = rng.choice([0, 1, 0x7F, 0x80, 0xFF, u[at] ^ 1 << rng.randrange(8), rng.randrange(256)])
-        if not u:
-            u = bytearray(1)
-    return bytes(u)
-
-
 def in_pieces(rng, peer, data):
     """TCP cuts where it likes. The other end may have closed already."""
     with contextlib.suppress(Closed):
@@ -68,10 +35,6 @@ def in_pieces(rng, peer, data):
             n = rng.choice([1, 3, 20, 1460, len(data)])
             peer.raw(data[:n])
             data = data[n:]
-
-
-def noise(rng):
-    return rng.randbytes(rng.choice([1, 7, 20, 64, 600, 5000]))
 
 
 # --- before the stream -------------------------------------------------------
