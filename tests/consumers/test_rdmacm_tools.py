@@ -135,30 +135,23 @@ def test_rspreload(pair, blob, tmp_path):
     assert digest(copy) == digest(blob)
 
 
-def test_rspreload_socat(pair, blob, tmp_path):
-    """A program of the distribution's carries a file over one connection of ours at each end.
+def tx_bytes(node):
+    return int(node.run(f"cat /sys/class/net/{node.netdev}/statistics/tx_bytes").out)
 
-    Not every program can: nc, for one, calls accept4(), which the library does not stand in for.
+
+def test_rspreload_iperf3(pair):
+    """iperf3 has its control and its data over RDMA; the summary that it wants from TCP's own counters it cannot have.
+
+    Not every program can: nc calls accept4(), which the library does not stand in for, and for socat its
+    select() tells of other descriptors than are ready.
     """
     a, b = pair.a, pair.b
-    copy, rdma = tmp_path / "copy", f"LD_PRELOAD={PRELOAD} socat -u"
-    before = a.counter("accepted"), b.counter("connected")
-    with serve(a, f"{rdma} TCP4-LISTEN:7001,bind={a.ip},reuseaddr CREATE:{copy}") as s:
-        b.run(f"{rdma} OPEN:{blob},rdonly TCP4:{a.ip}:7001")
-        s.wait()
-    assert digest(copy) == digest(blob)
-    assert (a.counter("accepted"), b.counter("connected")) == (before[0] + 1, before[1] + 1)
-
-
-@LONG
-def test_rspreload_iperf3(pair):
-    """iperf3 moves its data; the summary that it wants from TCP's own counters it cannot have."""
-    a, b = pair.a, pair.b
     env = {"LD_PRELOAD": PRELOAD}
+    before, sent = a.counter("accepted"), tx_bytes(b)
     with serve(a, f"iperf3 -s -1 -B {a.ip}", env=env):
-        before = len(b.resources("qp"))
         with b.start(f"iperf3 -c {a.ip} -t 4", env=env):
-            wait_until(lambda: len(b.resources("qp")) >= before + 2, message="no QPs for control and data")
+            wait_until(lambda: a.counter("accepted") == before + 2, message="no connections for control and data")
+            wait_until(lambda: tx_bytes(b) - sent > 4 << 20, message="no data")
 
 
 @LONG
