@@ -8,7 +8,9 @@ import json
 import os
 import pathlib
 import re
+import select
 import shlex
+import shutil
 import signal
 import subprocess
 import time
@@ -41,13 +43,25 @@ class Result:
         return f"<{self.cmd!r}: {self.rc}\n{self.out}>"
 
 
+# A command that needs no shell.
+PLAIN = re.compile(r"[\w./:@%+,-]+( +[\w./:@%+,=-]+)*")
+
+
+def arguments(cmd):
+    """Of a command line: by a shell only if it takes one, for under emulation a shell takes its time."""
+    words = cmd.removeprefix("exec ").split()
+    if PLAIN.fullmatch(" ".join(words)) and shutil.which(words[0]):
+        return words
+    return ["bash", "-c", cmd]
+
+
 class Proc:
     """A command in the background; output is collected, the end is bounded."""
 
     def __init__(self, cmd, netns=None, env=None):
-        argv = ["bash", "-c", cmd] if isinstance(cmd, str) else list(map(str, cmd))
+        argv = arguments(cmd) if isinstance(cmd, str) else list(map(str, cmd))
         if netns:
-            argv = ["ip", "netns", "exec", netns, *argv]
+            argv = ["innetns", netns, *argv]
         self.cmd = cmd if isinstance(cmd, str) else shlex.join(map(str, cmd))
         self._log = pathlib.Path(f"/tmp/proc-{next(_serial)}.log")
         with self._log.open("wb") as log:
@@ -76,19 +90,23 @@ class Proc:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.popen.pid, sig)
 
+    def _ends(self, timeout):
+        """Whether it ends within so many seconds. (Popen.wait() would look only every now and then.)"""
+        if self.running():
+            fd = os.pidfd_open(self.pid)
+            try:
+                select.select([fd], [], [], timeout)
+            finally:
+                os.close(fd)
+        return not self.running()
+
     def wait(self, timeout=None, check=True):
         """Waits for the end; a command that hangs is killed and fails the test."""
-        try:
-            self.popen.wait(timeout or TIMEOUT)
-        except subprocess.TimeoutExpired:
+        if not self._ends(timeout or TIMEOUT):
             self.kill()
-            stuck = False
-            try:
-                self.popen.wait(10)
-            except subprocess.TimeoutExpired:
-                stuck = True
+            stuck = not self._ends(10)
             where = pathlib.Path(f"/proc/{self.pid}/stack").read_text() if stuck else ""
-            raise Failed(f"{self.cmd}: hangs{' and cannot be killed' if stuck else ''}\n{self.out}\n{where}") from None
+            raise Failed(f"{self.cmd}: hangs{' and cannot be killed' if stuck else ''}\n{self.out}\n{where}")
         if check and self.popen.returncode != 0:
             raise Failed(f"{self.cmd}: exit code {self.popen.returncode}\n{self.out}")
         return Result(self.cmd, self.popen.returncode, self.out)
@@ -103,8 +121,7 @@ class Proc:
     def __exit__(self, *exc):
         if self.running():
             self.kill()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.popen.wait(10)
+            self._ends(10)
 
 
 _serial = itertools.count(1)
@@ -197,11 +214,17 @@ class Node:
         return self
 
     def __exit__(self, *exc):
-        pids = run(f"ip netns pids {self.name}", check=False).out.split()
-        for p in pids:
-            with contextlib.suppress(ProcessLookupError, ValueError):
-                os.kill(int(p), signal.SIGKILL)
+        self.kill()
         run(f"ip netns del {self.name}", check=False)
+
+    def kill(self):
+        """What runs in it."""
+        with contextlib.suppress(FileNotFoundError):
+            here = os.stat(f"/run/netns/{self.name}")
+            for p in pathlib.Path("/proc").glob("[0-9]*"):
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                    if os.path.samestat(os.stat(p / "ns/net"), here):
+                        os.kill(int(p.name), signal.SIGKILL)
 
     def run(self, cmd, **kw):
         return run(cmd, netns=self.name, **kw)
@@ -250,6 +273,13 @@ class Node:
         return [row for row in left if row[2]]
 
 
+def ip_batch(*lines, netns=None, check=True):
+    """Commands of ip(8), by one process. `check=False`: one that fails does not keep the others from being run."""
+    batch = pathlib.Path(f"/tmp/ip-{next(_serial)}")
+    batch.write_text("\n".join(lines) + "\n")
+    return run(["ip", *(["-n", netns] if netns else []), *([] if check else ["-force"]), "-batch", batch], check=check)
+
+
 def gid_index(dev, ip, netns=None):
     """Where an address stands in the GID table of a RoCE device; None: not there."""
     for line in run(f"ibv_devinfo -v -d {dev}", netns=netns).out.splitlines():
@@ -275,17 +305,19 @@ class Pair:
 
     def __enter__(self):
         a, b = self.a, self.b
-        a.__enter__()
-        b.__enter__()
-        run(
-            f"ip link add {a.netdev} mtu {self.mtu} netns {a.name} type veth "
-            f"peer name {b.netdev} mtu {self.mtu} netns {b.name}"
+        ip_batch(
+            f"netns add {a.name}",
+            f"netns add {b.name}",
+            f"link add {a.netdev} mtu {self.mtu} netns {a.name} type veth "
+            f"peer name {b.netdev} mtu {self.mtu} netns {b.name}",
         )
         for x in (a, b):
-            run(
-                f"ip -n {x.name} addr add {x.ip}/24 dev {x.netdev} && "
-                f"ip -n {x.name} addr add {x.ip6}/64 dev {x.netdev} nodad && "
-                f"ip -n {x.name} link set {x.netdev} up"
+            ip_batch(
+                "link set lo up",
+                f"addr add {x.ip}/24 dev {x.netdev}",
+                f"addr add {x.ip6}/64 dev {x.netdev} nodad",
+                f"link set {x.netdev} up",
+                netns=x.name,
             )
         if self.links:
             for x in (a, b):
@@ -293,8 +325,10 @@ class Pair:
         return self
 
     def __exit__(self, *exc):
-        self.a.__exit__(*exc)
-        self.b.__exit__(*exc)
+        for x in (self.a, self.b):
+            x.kill()
+        # One of them may be gone already.
+        ip_batch(*(f"netns del {x.name}" for x in (self.a, self.b)), check=False)
 
     def offloads_off(self):
         """Captures and netem then see packets, not super-packets."""
