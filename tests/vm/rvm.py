@@ -220,10 +220,10 @@ class Node:
     def kill(self):
         """What runs in it."""
         with contextlib.suppress(FileNotFoundError):
-            here = os.stat(f"/run/netns/{self.name}")
+            here = pathlib.Path(f"/run/netns/{self.name}")
             for p in pathlib.Path("/proc").glob("[0-9]*"):
                 with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                    if os.path.samestat(os.stat(p / "ns/net"), here):
+                    if here.samefile(p / "ns/net"):
                         os.kill(int(p.name), signal.SIGKILL)
 
     def run(self, cmd, **kw):
