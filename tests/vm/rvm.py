@@ -260,6 +260,10 @@ class Node:
         rows = self.json(f"rdma -j resource show {kind}" + (f" dev {dev}" if dev else ""))
         return [r for r in rows if "pid" in r]
 
+    def listens(self):
+        """Whether somebody waits for connections; an id that is bound refuses them still."""
+        return any(r.get("state") == "LISTEN" for r in self.resources("cm_id"))
+
     def in_use(self):
         """What of `rdma resource show` is not zero: (device, kind, count)."""
         kinds = ("pd", "cq", "qp", "cm_id", "mr", "ctx", "srq")

@@ -239,7 +239,7 @@ def test_tos(module):
         with p.a.start(f"exec tcpdump --immediate-mode -l -n -v -i {p.a.netdev} -c 40 tcp 2>&1") as dump:
             dump.wait_for("listening on")
             with p.a.start("exec ucmatose -p 7310") as server:
-                wait_until(lambda: p.a.resources("cm_id"))
+                wait_until(lambda: p.a.listens())
                 p.b.run(f"ucmatose -s {p.a.ip} -p 7310 -t 0x28")
                 server.wait()
             dump.kill(2)
@@ -253,7 +253,7 @@ def test_tos(module):
 def test_rping_same_host(p):
     """An unmodified program, and a server of the same host."""
     with p.a.start("exec rping -s -C 10 -p 7320") as server:
-        wait_until(lambda: p.a.resources("cm_id"))
+        wait_until(lambda: p.a.listens())
         p.a.run(f"rping -c -a {p.a.ip} -C 10 -p 7320 -V")
         server.wait()
 

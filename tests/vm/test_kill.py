@@ -24,7 +24,7 @@ def traffic(p, load=None):
     """Server in a, client in b, at a random moment of their traffic (or of their start)."""
     server_cmd, client_cmd = LOADS[load or random.choice(list(LOADS))]
     with p.a.start(f"exec {server_cmd}") as server:
-        wait_until(lambda: p.a.resources("cm_id") or not server.running())
+        wait_until(lambda: p.a.listens() or not server.running())
         with p.b.start("exec " + client_cmd.format(p.a.ip)) as client:
             wait_until(lambda: p.b.resources("qp") or not client.running())
             time.sleep(random.random() * 0.5)

@@ -37,7 +37,7 @@ def port_state(node, name="rw0"):
 def traffic_works(p):
     """b's rping to a."""
     with p.a.start("exec rping -s -C 5") as server:
-        wait_until(lambda: p.a.resources("cm_id"))
+        wait_until(lambda: p.a.listens())
         p.b.run(f"rping -c -a {p.a.ip} -C 5")
         server.wait()
 
@@ -197,7 +197,7 @@ def tx_bytes(node, netdev):
 def both_ways(server, client, to, source=""):
     """The client's rping: READ and WRITE of 20 times 4000 bytes, verified."""
     with server.start("exec rping -s -C 20 -S 4000") as s:
-        wait_until(lambda: server.resources("cm_id"))
+        wait_until(lambda: server.listens())
         client.run(f"rping -c -a {to} {source} -C 20 -S 4000 -V")
         s.wait()
 

@@ -8,7 +8,7 @@ from rvm import Node, run, wait_until
 def talk(server, client, to, port=7174, count=5):
     """rping through a wildcard listener, from one node to the other."""
     with server.start(f"exec rping -s -p {port} -C {count}") as s:
-        wait_until(lambda: server.resources("cm_id"))
+        wait_until(lambda: server.listens())
         client.run(f"rping -c -a {to} -p {port} -C {count} -V")
         s.wait()
 
@@ -18,7 +18,7 @@ def test_two_wildcard_listeners_on_one_port(fresh_pair):
     p = fresh_pair
     with p.a.start("exec rping -s -P -p 7200"), p.b.start("exec rping -s -P -p 7200"):
         for x in (p.a, p.b):
-            wait_until(lambda x=x: x.resources("cm_id"))
+            wait_until(lambda x=x: x.listens())
         for _ in range(3):
             for x in (p.a, p.b):
                 x.run(f"rping -c -a {x.peer.ip} -p 7200 -C 5 -V")
@@ -33,7 +33,7 @@ def test_traffic_between_namespaces(pair, family):
     to = pair.a.ip if family == "ipv4" else pair.a.ip6
     listen = "0.0.0.0" if family == "ipv4" else "::"
     with pair.a.start(f"exec rping -s -a {listen} -C 10") as s:
-        wait_until(lambda: pair.a.resources("cm_id"))
+        wait_until(lambda: pair.a.listens())
         pair.b.run(f"rping -c -a {to} -C 10 -V")
         s.wait()
 
@@ -84,7 +84,7 @@ def test_listener_outlives_a_move(fresh_pair, listen):
     p = fresh_pair
     x = p.a
     with Node() as other, x.start(f"exec rping -s -P -a {listen.format(ip=x.ip)}"):
-        wait_until(lambda: x.resources("cm_id"))
+        wait_until(lambda: x.listens())
         p.b.run(f"rping -c -a {x.ip} -C 5")
         x.run(f"ip link set {x.netdev} netns {other.name}")
         assert p.b.run(f"rping -c -a {x.ip} -C 5", check=False).rc != 0

@@ -94,7 +94,7 @@ def test_links_of_two_namespaces(hosts, kind):
         x.run(["vtcm", "connects", x.ip])
         before = int(run(f"cat /sys/class/net/{hosts[0].netdev}/statistics/rx_bytes").out)
         with x.start("exec rping -s -p 7300 -C 10 -S 4000") as server:
-            wait_until(lambda x=x: x.resources("cm_id") or not server.running())
+            wait_until(lambda x=x: x.listens() or not server.running())
             x.peer.run(f"rping -c -a {x.ip} -p 7300 -C 10 -S 4000 -V")
             server.wait()
         # READ and WRITE: as many bytes each way.
@@ -157,7 +157,7 @@ def test_netdev_moves_alone(hosts, kind):
         third.run(["vtcm", "connects", third.ip])
         # The peer forgets only after a while that the address could not be resolved.
         with third.start("exec rping -s -P -p 7304") as server:
-            wait_until(lambda: third.resources("cm_id") or not server.running())
+            wait_until(lambda: third.listens() or not server.running())
             wait_until(lambda: other.run(f"rping -c -a {third.ip} -p 7304 -C 5 -V", check=False).rc == 0, 30)
     # The veth went with that namespace, and both links with it.
     wait_until(lambda: not {"rws0", "rws1"} & set(first.links()))

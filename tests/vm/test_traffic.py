@@ -98,7 +98,7 @@ def test_perftest(pair, tool):
     """The distribution's own tools, unmodified, with rdma_cm."""
     args = "-R -n 200 -s 4096 -F"
     with pair.a.start(f"exec {tool} {args}") as server:
-        wait_until(lambda: pair.a.resources("cm_id"))
+        wait_until(lambda: pair.a.listens())
         out = pair.b.run(f"{tool} {args} {pair.a.ip}").out
         server.wait()
     assert re.search(r"^\s*4096\s+200\s", out, re.M), out
