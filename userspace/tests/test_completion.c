@@ -41,6 +41,15 @@ void test_poll(void)
 		check(wc[0].opcode == (enum ibv_wc_opcode)i && wc[0].byte_len == 8);
 	}
 
+	/* IPv4 and IPv6, in place of the service level. */
+	for (i = 2; i <= 3; i++) {
+		struct rurdma_cqe cqe = { .network_hdr_type = i, .sl = 3 };
+
+		fake_complete(fake_cq_of(cq), &cqe);
+		check(fake_ops->poll_cq(cq, 1, wc) == 1);
+		check(wc[0].sl == (i == 2 ? 0xa : 0x9));
+	}
+
 	/* Overflow: what is there is there, then the error. */
 	for (i = 0; i < 5; i++)
 		complete(cq, i, 1);

@@ -46,6 +46,25 @@ static int empty_reason(struct rurdma_cq *cq)
 	return 0;
 }
 
+/*
+ * A datagram's completion says over which network layer it came (annex A17, 17.4.5.1). struct ibv_wc
+ * has no field for that; hardware tells it in place of the service level, which Ethernet has not: bit 3
+ * for a UDP header, 1 for IPv6, 2 for IPv4. UCX reads the address in the GRH accordingly.
+ */
+static uint8_t service_level(const struct rurdma_cqe *cqe)
+{
+	enum { NETWORK_IPV4 = 2, NETWORK_IPV6 = 3 };	/* enum rdma_network_type of the kernel */
+
+	switch (cqe->network_hdr_type) {
+	case NETWORK_IPV4:
+		return 0x8 | 0x2;
+	case NETWORK_IPV6:
+		return 0x8 | 0x1;
+	default:
+		return cqe->sl;
+	}
+}
+
 static void fill_wc(struct ibv_wc *wc, const struct rurdma_cqe *cqe)
 {
 	wc->wr_id = cqe->wr_id;
@@ -59,7 +78,7 @@ static void fill_wc(struct ibv_wc *wc, const struct rurdma_cqe *cqe)
 	wc->wc_flags = cqe->wc_flags;
 	wc->pkey_index = cqe->pkey_index;
 	wc->slid = 0;
-	wc->sl = cqe->sl;
+	wc->sl = service_level(cqe);
 	wc->dlid_path_bits = 0;
 }
 
@@ -230,7 +249,7 @@ static uint32_t cq_read_slid(struct ibv_cq_ex *cq)
 
 static uint8_t cq_read_sl(struct ibv_cq_ex *cq)
 {
-	return ex_to_rcq(cq)->cur->sl;
+	return service_level(ex_to_rcq(cq)->cur);
 }
 
 static uint8_t cq_read_dlid_path_bits(struct ibv_cq_ex *cq)
