@@ -188,6 +188,7 @@ def srqs():
     return int(re.search(r"srq (\d+)", run(f"rdma resource show {DEV}").out)[1])
 
 
+@pytest.mark.long
 def test_nvme_data_srq(shared_receives, exported, kernel_log, tmp_path):
     """The same with an SRQ of a kernel user's, which all its queues take their receives from."""
     idle = in_use()

@@ -490,6 +490,7 @@ FIELDS = [
 ]
 
 
+@pytest.mark.long
 def test_atomics_decoded(lab, pair):
     """tshark reads in our atomics what was asked for and answered."""
     pair.offloads_off()

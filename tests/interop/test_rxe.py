@@ -35,7 +35,12 @@ def pair(ends, server, program, wait_for="ss -tlnH"):
 
 @BOTH
 @pytest.mark.parametrize(
-    "program", ["ibv_rc_pingpong -c", "ibv_uc_pingpong -c", "ibv_ud_pingpong", "ibv_srq_pingpong -c"]
+    "program",
+    [
+        "ibv_rc_pingpong -c",
+        "ibv_ud_pingpong",
+        *(pytest.param(f"ibv_{x}_pingpong -c", marks=LONG) for x in ("uc", "srq")),
+    ],
 )
 def test_pingpong(ends, server, program):
     pair(ends, server, program + " -n 200 -d {0.dev} -g {0.gid}")
@@ -46,8 +51,8 @@ def test_pingpong(ends, server, program):
     "program",
     [
         "ib_write_bw -s 65536",
-        "ib_read_bw -s 65536",
-        "ib_send_bw -s 65536",
+        pytest.param("ib_read_bw -s 65536", marks=LONG),
+        pytest.param("ib_send_bw -s 65536", marks=LONG),
         pytest.param("ib_write_bw -c UC -s 65536", marks=LONG),
         pytest.param("ib_send_bw -c UC -s 65536", marks=LONG),
         pytest.param("ib_send_bw -c UD -s 1024", marks=LONG),
@@ -77,6 +82,7 @@ def test_answered_operations(ends, server, test):
     vtops(ends, server, test, *args)
 
 
+@LONG
 def test_flush_of_rxe(ends):
     """The sum that rxe puts behind a FLUSH has the headers in it twice: nobody else can take it for a good one."""
 

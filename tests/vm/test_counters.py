@@ -51,7 +51,7 @@ def ask(pair, attribute, method=GET, port=1):
 
 
 @pytest.mark.parametrize("kind", ["rc", "uc", "ud"])
-@pytest.mark.parametrize("family", ["ip", "ip6"])
+@pytest.mark.parametrize("family", ["ip", pytest.param("ip6", marks=pytest.mark.long)])
 def test_what_one_end_sends_the_other_receives(pair, kind, family):
     """A known transfer, 200 messages of 1000 bytes each way; nothing else is on the wire."""
     a, b = pair.a, pair.b

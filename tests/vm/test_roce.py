@@ -241,7 +241,7 @@ def test_port_is_open_where_the_netdev_is(module):
         one.run("ip link add m0 type veth peer name m1")
         there, back = f"ip link set m0 netns {other.name}", f"ip -n {other.name} link set m0 netns {one.name}"
         with one.start(f"while :; do {there}; {back}; done"):
-            for _ in range(40):
+            for _ in range(15):
                 # The device is in the namespace that the netdev was in when it was made.
                 one.run("rdma link add rm0 type rurdma_roce netdev m0; rdma link del rm0", check=False)
                 other.link_del("rm0", check=False)

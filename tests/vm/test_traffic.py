@@ -75,6 +75,7 @@ def test_packets_lost_and_damaged(module):
         transfer(p, 20000, 8)
 
 
+@pytest.mark.long
 def test_bulk_of_the_demo(pair):
     """What `make demo` shows: both ends have the same digest, and the bytes crossed the wire."""
     mib = 64
