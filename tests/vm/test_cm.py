@@ -44,7 +44,7 @@ def test_listen_on_an_ipv6_address(cm, p):
 
 def test_listen_on_a_link_local_address(cm, p):
     """The same with a link-local address and its scope."""
-    out = p.a.run(f"ip -o -6 addr show dev {p.a.netdev} scope link").out
+    out = wait_until(lambda: p.a.run(f"ip -o -6 addr show dev {p.a.netdev} scope link -tentative").out)
     cm("connects", addr=out.split()[3].split("/")[0] + "%" + p.a.netdev)
 
 
