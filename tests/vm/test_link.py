@@ -186,7 +186,8 @@ OVER = {
     "VLAN": "ip link add t0 link {v} type vlan id 7",
     "bridge": "ip link add t0 type bridge && ip link set {v} master t0",
     "bond": "ip link add t0 type bond mode active-backup && ip link set {v} down && ip link set {v} master t0",
-    "macvlan": "ip link add t0 link {v} type macvlan mode bridge",
+    # {v} would answer for t0's address, too, with its own MAC: then connections do not come by t0.
+    "macvlan": "echo 1 >/proc/sys/net/ipv4/conf/all/arp_ignore && ip link add t0 link {v} type macvlan mode bridge",
 }
 
 
