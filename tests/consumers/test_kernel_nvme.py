@@ -12,7 +12,7 @@ import pathlib
 import re
 
 import pytest
-from rvm import Proc, module_loaded, run, wait_until
+from rvm import Proc, cgroup, module_loaded, run, wait_until
 from vm_fixtures import KINDS
 
 CONFIGFS = pathlib.Path("/sys/kernel/config")
@@ -226,20 +226,6 @@ def ram_disk(mib):
         run("modprobe -r brd")
 
 
-@contextlib.contextmanager
-def memory_cgroup(limit):
-    top = pathlib.Path("/sys/fs/cgroup")
-    group = top / "swapped"
-    (top / "cgroup.subtree_control").write_text("+memory")
-    group.mkdir()
-    try:
-        (group / "memory.max").write_text(str(limit))
-        yield group
-    finally:
-        wait_until(lambda: not (group / "cgroup.procs").read_text())
-        group.rmdir()
-
-
 def sectors(disk):
     """Sectors that were written."""
     return int(pathlib.Path(f"/sys/block/{disk[5:]}/stat").read_text().split()[6])
@@ -264,7 +250,7 @@ def test_nvme_swap(link, tmp_path):
             with open(ram, "rb") as f:
                 assert f.read(4096).endswith(b"SWAPSPACE2"), "it is another disk that was made for swap"
             written = sectors(disk)
-            with memory_cgroup(64 * MIB) as group:
+            with cgroup("memory", 64 * MIB) as group:
                 out, back = swapped("pswpout"), swapped("pswpin")
                 got = run(f"echo $$ >{group}/cgroup.procs && exec python3 {tmp_path}/swapped.py {pages}", timeout=600)
                 assert "verified" in got.out

@@ -4,6 +4,7 @@
 import contextlib
 import json
 import os
+import random
 import re
 import select
 import subprocess
@@ -73,7 +74,7 @@ class Puppet:
     """
 
     def __init__(self, node=None):
-        argv = ["ip", "netns", "exec", node.name, "puppet"] if node else ["puppet"]
+        argv = ["innetns", node.name, "puppet"] if node else ["puppet"]
         self.proc = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
 
     def __enter__(self):
@@ -148,3 +149,13 @@ def join(server, client, address, port, pd=b"", reply=b"", depths=(4, 4)):
     up = client.event("ESTABLISHED")
     server.event("ESTABLISHED")
     return asked, up
+
+
+def message(sender, receiver):
+    """A SEND from one puppet to the other, whose connection works."""
+    receiver("recv 8192 4096")
+    sender(f"fill 0 3000 {random.randrange(1 << 20)}")
+    sender("send 0 3000")
+    assert receiver.good()["len"] == 3000
+    sender.good()
+    assert receiver("sum 8192 3000") == sender("sum 0 3000")

@@ -18,11 +18,23 @@ def test_modinfo():
     assert modinfo("vermagic")[0].split()[0] == os.uname().release
 
 
-@pytest.mark.parametrize("kind", ["rurdma"])
+@pytest.mark.parametrize("kind", ["rurdma", "rurdma_roce"])
 def test_alias(kind):
     """`rdma link add … type KIND` loads the module by this."""
     assert f"rdma-link-{kind}" in modinfo("alias")
     assert run(f"modprobe -R rdma-link-{kind}").out.strip() == "rurdma"
+
+
+def test_no_panic_but_of_arithmetic():
+    """What a slice, an unwrap() or an assert could end in is not compiled in.
+
+    Sums that the compiler cannot bound are checked where the kernel is configured so
+    (CONFIG_RUST_OVERFLOW_CHECKS); the host tests and the fuzz targets run with these checks.
+    """
+    if "deb" not in os.uname().release:
+        pytest.skip("this kernel has KUnit's tests or debug assertions, which panic")
+    left = [x for x in run(f"nm -u {modinfo('filename')[0]}").out.split() if "panicking" in x]
+    assert not [x for x in left if not x.endswith("_overflow")], left
 
 
 def test_loads_and_unloads(kernel_log):

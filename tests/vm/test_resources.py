@@ -1,38 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0
 """What a device counts, limits and shows."""
 
-import contextlib
-import pathlib
 import shlex
 
 import pytest
-from rvm import run, wait_until
-
-
-@contextlib.contextmanager
-def rdma_cgroup(limits):
-    """A cgroup with a limit of the rdma controller, for a shell to move into."""
-    top = pathlib.Path("/sys/fs/cgroup")
-    group = top / "vt"
-    (top / "cgroup.subtree_control").write_text("+rdma")
-    group.mkdir()
-    try:
-        (group / "rdma.max").write_text(limits)
-        yield group
-    finally:
-        group.rmdir()
+from rvm import cgroup, run, wait_until
 
 
 def inside(group, node, *args):
     """A test of vtdevice.c in the group; a namespace has another /sys, so it is entered first."""
     cmd = ["vtdevice", args[0], node.ip, *args[1:]]
-    return run(f"echo $$ > {group}/cgroup.procs && exec ip netns exec {node.name} {shlex.join(cmd)}", check=False)
+    return run(f"echo $$ > {group}/cgroup.procs && exec innetns {node.name} {shlex.join(cmd)}", check=False)
 
 
 @pytest.mark.parametrize("kind", ["pd", "cq", "mr"])
 def test_rdma_cgroup(node, kind):
     """The rdma controller counts objects and stops at its limit."""
-    with rdma_cgroup(f"{node.dev} hca_handle=max hca_object=7") as group:
+    with cgroup("rdma", f"{node.dev} hca_handle=max hca_object=7") as group:
         got = inside(group, node, "count_objects", kind)
         assert got.rc == 0, got.out
         n, error = got.out.split()
@@ -45,9 +29,9 @@ def test_rdma_cgroup(node, kind):
 
 def test_rdma_cgroup_handles(node):
     """A context is a handle."""
-    with rdma_cgroup(f"{node.dev} hca_handle=1 hca_object=max") as group:
+    with cgroup("rdma", f"{node.dev} hca_handle=1 hca_object=max") as group:
         assert inside(group, node, "count_objects", "pd").rc == 0
-    with rdma_cgroup(f"{node.dev} hca_handle=0 hca_object=max") as group:
+    with cgroup("rdma", f"{node.dev} hca_handle=0 hca_object=max") as group:
         assert inside(group, node, "count_objects", "pd").rc == 1
 
 

@@ -35,8 +35,11 @@ def rounds():
 
 @pytest.fixture(scope="session", autouse=True)
 def rdma_exclusive():
-    """Exclusive mode can be set only before the first namespace exists."""
-    run("modprobe ib_core")
+    """Exclusive mode can be set only before the first namespace exists.
+
+    ib_core has it, and goes with the last module that needs it: rdma_ucm stays.
+    """
+    run("modprobe rdma_ucm")
     run("rdma system set netns exclusive")
 
 

@@ -68,11 +68,6 @@ bool rurdma_dev_running(const struct net_device *dev)
 	return netif_running(dev);
 }
 
-bool rurdma_dev_oper_up(const struct net_device *dev)
-{
-	return netif_oper_up(dev);
-}
-
 bool rurdma_dev_carrier_ok(const struct net_device *dev)
 {
 	return netif_carrier_ok(dev);

@@ -32,7 +32,6 @@ size_t rurdma_dev_addr(const struct net_device *dev, u8 *addr, size_t size);
 unsigned int rurdma_dev_mtu(const struct net_device *dev);
 unsigned int rurdma_dev_type(const struct net_device *dev);
 bool rurdma_dev_running(const struct net_device *dev);
-bool rurdma_dev_oper_up(const struct net_device *dev);
 bool rurdma_dev_carrier_ok(const struct net_device *dev);
 bool rurdma_dev_registered(const struct net_device *dev);
 void rurdma_put_net(struct net *net);

@@ -163,17 +163,14 @@ impl NetDevice {
         unsafe { bindings::rurdma_dev_running(self.as_ptr()) }
     }
 
-    /// Has it a carrier?
-    pub(crate) fn carrier(&self) -> bool {
-        // SAFETY: By the type invariant.
-        unsafe { bindings::rurdma_dev_carrier_ok(self.as_ptr()) }
-    }
-
-    /// Can it pass packets: up, with a carrier, operational state up or unknown?
+    /// Can it pass packets: up, and with a carrier?
+    ///
+    /// As `ib_get_curr_port_state()` has it. The operational state is no part of it: it follows
+    /// the carrier up to a second later (net/core/link_watch.c).
     pub(crate) fn is_operational(&self) -> bool {
         // SAFETY: By the type invariant.
-        let up = unsafe { bindings::rurdma_dev_oper_up(self.as_ptr()) };
-        up && self.is_running() && self.carrier()
+        let carrier = unsafe { bindings::rurdma_dev_carrier_ok(self.as_ptr()) };
+        carrier && self.is_running()
     }
 
     /// Is it registered? A `NETDEV_UNREGISTER` for a device that is means a move to another

@@ -19,7 +19,7 @@ pub(crate) enum NetdevEvent {
     MoveAway,
     /// It goes for good.
     Unregister,
-    /// It went up or down, its carrier or its operational state changed.
+    /// It went up or down, or its carrier changed.
     State,
     /// Its address changed.
     Address,

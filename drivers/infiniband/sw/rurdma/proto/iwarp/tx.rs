@@ -396,6 +396,9 @@ impl FpduEncoder {
         let first = distance(pos);
         let count = self.marker_count(raw);
         let total = raw + count * MARKER_LEN;
+        if buf.len() < total {
+            return None;
+        }
         // The length field stands behind a marker that precedes the FPDU.
         let start = if first == 0 { MARKER_LEN } else { 0 };
         // Back to front, so that nothing is overwritten before it has moved.
@@ -403,10 +406,12 @@ impl FpduEncoder {
         for k in (0..count).rev() {
             let from = first + k * (MARKER_INTERVAL - MARKER_LEN);
             let at = first + k * MARKER_INTERVAL;
-            if end > buf.len() || at + MARKER_LEN + (end - from) > buf.len() {
-                return None;
+            // Byte by byte: `copy_within()` has a panic that the compiler cannot rule out.
+            let shift = (k + 1) * MARKER_LEN;
+            for i in (from..end).rev() {
+                let byte = *buf.get(i)?;
+                *buf.get_mut(i + shift)? = byte;
             }
-            buf.copy_within(from..end, at + MARKER_LEN);
             let back = u16::try_from(at.saturating_sub(start)).ok()?;
             let [hi, lo] = back.to_be_bytes();
             buf.get_mut(at..at + MARKER_LEN)?
