@@ -5,6 +5,7 @@ import shlex
 
 import pytest
 from rvm import cgroup, run, wait_until
+from vm_fixtures import KMEMLEAK
 
 
 def inside(group, node, *args):
@@ -31,6 +32,13 @@ def test_rdma_cgroup_handles(node):
     """A context is a handle."""
     with cgroup("rdma", f"{node.dev} hca_handle=1 hca_object=max") as group:
         assert inside(group, node, "count_objects", "pd").rc == 0
+
+
+@pytest.mark.skipif(
+    KMEMLEAK.exists(), reason="the core forgets the task of a context that it refuses, and kmemleak says so"
+)
+def test_rdma_cgroup_without_handles(node):
+    """No context without a handle. (Linux 7.2, UVERBS_METHOD_GET_CONTEXT: rdma_restrack_put() is missing on that way out.)"""
     with cgroup("rdma", f"{node.dev} hca_handle=0 hca_object=max") as group:
         assert inside(group, node, "count_objects", "pd").rc == 1
 

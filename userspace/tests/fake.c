@@ -27,6 +27,7 @@ uint64_t fake_caps = RURDMA_CAP_KICK_METHOD | RURDMA_CAP_ATOMIC_IMM |
 uint64_t fake_device_caps = 7ULL << 38;
 int fake_kick_error;
 int fake_query_context_error;
+int fake_query_qp_error;
 const struct verbs_context_ops *fake_ops;
 const struct verbs_device_ops *fake_device_ops;
 uint32_t fake_sq_units;
@@ -749,6 +750,8 @@ int ibv_cmd_query_qp(struct ibv_qp *qp, struct ibv_qp_attr *attr, int mask,
 		     struct ibv_qp_init_attr *init, struct ibv_query_qp *cmd,
 		     size_t cmd_size)
 {
+	if (fake_query_qp_error)
+		return fake_query_qp_error;
 	attr->qp_state = fake_qp_of(qp)->state;
 	return 0;
 }

@@ -61,6 +61,7 @@ extern uint64_t fake_caps;
 extern uint64_t fake_device_caps;
 extern int fake_kick_error;
 extern int fake_query_context_error;
+extern int fake_query_qp_error;
 extern const struct verbs_context_ops *fake_ops;
 extern const struct verbs_device_ops *fake_device_ops;
 /* Overrides for the next QPs. */

@@ -353,6 +353,10 @@ static void test_iwarp(void)
 	qp = new_qp(IBV_QPT_RC, cq, 4, 4);
 	check(!fake_ops->post_recv(qp, &rwr, &rbad));
 	check(post(qp, &wr, &bad) == EINVAL);
+	/* The device is going, and its page does not say so yet. */
+	fake_query_qp_error = EIO;
+	check(post(qp, &wr, &bad) == EIO && bad == &wr);
+	fake_query_qp_error = 0;
 	fake_qp_of(qp)->state = IBV_QPS_RTS;
 	check(!post(qp, &wr, &bad) && qp->state == IBV_QPS_RTS);
 	check(fake_post_sends == posts);

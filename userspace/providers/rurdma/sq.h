@@ -25,6 +25,7 @@ static inline int check_send_state(struct rurdma_context *ctx, struct ibv_qp *qp
 	struct ibv_qp_init_attr init_attr;
 	struct ibv_query_qp cmd;
 	struct ibv_qp_attr attr;
+	int ret;
 
 	if (unlikely(rurdma_doorbell_dead(&ctx->db)))
 		return EIO;
@@ -32,10 +33,14 @@ static inline int check_send_state(struct rurdma_context *ctx, struct ibv_qp *qp
 	if (likely(qp->state >= IBV_QPS_RTS))
 		return 0;
 
-	if (!ctx->iwarp ||
-	    ibv_cmd_query_qp(qp, &attr, IBV_QP_STATE, &init_attr, &cmd,
-			     sizeof(cmd)) ||
-	    attr.qp_state < IBV_QPS_RTS)
+	if (!ctx->iwarp)
+		return EINVAL;
+
+	ret = ibv_cmd_query_qp(qp, &attr, IBV_QP_STATE, &init_attr, &cmd,
+			       sizeof(cmd));
+	if (ret)
+		return ret;
+	if (attr.qp_state < IBV_QPS_RTS)
 		return EINVAL;
 
 	qp->state = attr.qp_state;
