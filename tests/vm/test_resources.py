@@ -38,7 +38,7 @@ def test_rdma_cgroup_handles(node):
     KMEMLEAK.exists(), reason="the core forgets the task of a context that it refuses, and kmemleak says so"
 )
 def test_rdma_cgroup_without_handles(node):
-    """No context without a handle. (Linux 7.2, UVERBS_METHOD_GET_CONTEXT: rdma_restrack_put() is missing on that way out.)"""
+    """No context without a handle. (Linux 7.2, UVERBS_METHOD_GET_CONTEXT: its error path lacks rdma_restrack_put().)"""
     with cgroup("rdma", f"{node.dev} hca_handle=0 hca_object=max") as group:
         assert inside(group, node, "count_objects", "pd").rc == 1
 
