@@ -252,6 +252,8 @@ class Node:
 
     def json(self, cmd):
         got = self.run(cmd, check=False)
+        if got.rc != 0 and not re.search("Invalid argument|No such device", got.out):
+            raise Failed(f"{got.cmd}: exit code {got.rc}\n{got.out}")
         if got.rc != 0:
             # rdma(8) asks for one device after the other; it gives up when one goes in the meantime.
             got = self.run(cmd)
