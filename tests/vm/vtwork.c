@@ -385,7 +385,10 @@ static void queues_full(void)
 {
 	struct ibv_qp_init_attr init = { .cap = { 8, 8, 1, 1, 0 } };
 	struct opt o = { .swr = 8, .rwr = 8, .rsge = 1, .ssge = 1, .cqe = 1024, .depth = 1 };
+	static struct ibv_send_wr wr[1000];
 	struct ibv_qp *qp = plain_qp(&init);
+	struct ibv_send_wr *bad;
+	struct ibv_sge sge;
 	struct buf a, b;
 	int n;
 
@@ -397,19 +400,19 @@ static void queues_full(void)
 	connect_ends(&c, &s, &o);
 	a = new_buf(c.pd, 1 << 20);
 	b = new_buf(s.pd, 1 << 20);
-	for (n = 0; n < 1000; n++) {
-		struct ibv_sge sge = sge_of(&a, 0, a.len);
-		struct work w = { n, IBV_WR_RDMA_READ, SIGNALED, &sge, 1, (uintptr_t)b.p,
-				  b.mr->rkey };
-		int r = try_post(c.qp, &w);
-
-		if (r) {
-			EQ(r, ENOMEM);
-			break;
-		}
-	}
-	/* Its place in the queue is free when it has completed. */
+	sge = sge_of(&a, 0, a.len);
+	for (n = 0; n < 1000; n++)
+		wr[n] = (struct ibv_send_wr) {
+			.wr_id = n, .next = n < 999 ? &wr[n + 1] : NULL,
+			.sg_list = &sge, .num_sge = 1,
+			.opcode = IBV_WR_RDMA_READ, .send_flags = SIGNALED,
+			.wr.rdma = { (uintptr_t)b.p, b.mr->rkey },
+		};
+	/* As one list: of one by one, a slow machine may complete each before the next comes. */
+	FAILS(ENOMEM, ibv_post_send(c.qp, wr, &bad));
+	n = bad - wr;
 	CHECK(n >= 8 && n < 1000);
+	/* Its place in the queue is free when it has completed. */
 	for (int i = 0; i < n; i++)
 		DONE(c.scq, i);
 	rdma_buf(c.qp, 5, IBV_WR_RDMA_READ, &a, 1, (uintptr_t)b.p, b.mr->rkey, SIGNALED);
