@@ -75,6 +75,22 @@ def test_packets_lost_and_damaged(module):
         transfer(p, 20000, 8)
 
 
+def window_probes(node):
+    """How often TCP in that namespace asked a peer whose window was closed whether it still is."""
+    return int(node.run("nstat -asz TcpExtTCPWinProbe").out.split()[-2])
+
+
+def test_window_is_not_left_closed(pair):
+    """Who looks at the receiver's socket holds its lock; what comes meanwhile closes the window, but not for long."""
+    probes = window_probes(pair.b)
+    with pair.a.start("exec bulk -m 64") as server:
+        server.wait_for("listening")
+        with pair.a.start("while :; do ss -tim >/dev/null; done"):
+            pair.b.run(f"bulk -m 64 {pair.a.ip}")
+        server.wait()
+    assert window_probes(pair.b) == probes
+
+
 @pytest.mark.long
 def test_bulk_of_the_demo(pair):
     """What `make demo` shows: both ends have the same digest, and the bytes crossed the wire."""

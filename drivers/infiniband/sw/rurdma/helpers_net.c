@@ -212,6 +212,11 @@ u8 rurdma_sk_shutdown(const struct sock *sk)
 	return READ_ONCE(sk->sk_shutdown);
 }
 
+bool rurdma_sk_owned(const struct sock *sk)
+{
+	return sock_owned_by_user_nocheck(sk);
+}
+
 bool rurdma_sk_writeable(const struct sock *sk)
 {
 	return sk_stream_is_writeable(sk);

@@ -58,6 +58,7 @@ void rurdma_sk_put(struct sock *sk);
 u8 rurdma_sk_state(const struct sock *sk);
 int rurdma_sk_err(const struct sock *sk);
 u8 rurdma_sk_shutdown(const struct sock *sk);
+bool rurdma_sk_owned(const struct sock *sk);
 bool rurdma_sk_writeable(const struct sock *sk);
 void rurdma_sk_clear_nospace(struct sock *sk);
 u32 rurdma_tcp_mss(const struct sock *sk);

@@ -124,6 +124,16 @@ impl LockedSock {
         TcpState::from_raw(unsafe { bindings::rurdma_sk_state(self.as_ptr()) })
     }
 
+    /// In [`SocketEvents::data_ready`]: is this data that came while somebody in process context had
+    /// the lock, who gives it back now? TCP counts all of that as unread until the last of it is
+    /// queued (`sk_backlog.len`): who reads before that offers the peer a window that is too small,
+    /// zero in the end, and nothing opens it again but the peer's probes.
+    #[inline]
+    pub(crate) fn in_backlog(&self) -> bool {
+        // SAFETY: A socket, whose lock is held.
+        unsafe { bindings::rurdma_sk_owned(self.as_ptr()) }
+    }
+
     /// What broke the connection, if something did.
     pub(crate) fn error(&self) -> Option<Error> {
         sock_error(self.as_ptr())

@@ -24,7 +24,7 @@ use crate::transport::TransportQp;
 use core::ops::Deref;
 use kernel::alloc::flags::GFP_KERNEL;
 use kernel::prelude::*;
-use kernel::sync::atomic::ordering::{Acquire, Release};
+use kernel::sync::atomic::ordering::{Acquire, Full, Relaxed, Release};
 use kernel::sync::atomic::Atomic;
 use kernel::sync::Arc;
 use kernel::time::delay::fsleep;
@@ -135,6 +135,8 @@ pub(crate) struct Stream {
     pub(super) shared: SpinLockIrq<Shared>,
     /// FPDUs may be sent: the peer is known to be ready.
     pub(super) may_send: Atomic<bool>,
+    /// The socket has data that process context is to read.
+    pub(super) unread: Atomic<bool>,
 }
 
 impl Stream {
@@ -146,6 +148,7 @@ impl Stream {
                 rx: Owner::new(Rx::new()),
                 shared <- new_spinlock_irq!(Shared::idle(), "Stream::shared"),
                 may_send: Atomic::new(false),
+                unread: Atomic::new(false),
             }),
             GFP_KERNEL,
         )
@@ -182,6 +185,11 @@ impl Context<'_> {
         if let Self::Process = self {
             fsleep(Delta::from_millis(1));
         }
+    }
+
+    /// May the socket's lock be taken to read?
+    pub(super) fn may_read(self) -> bool {
+        matches!(self, Self::Process)
     }
 
     /// How memory may be allocated.
@@ -293,6 +301,28 @@ impl<'a> StreamQp<'a> {
         self.gate.leave();
     }
 
+    /// The socket has data that came while its lock was held in process context (see
+    /// [`LockedSock::in_backlog`]). Whoever sends reads it next, as it is mostly he who had the lock.
+    pub(super) fn stream_data_waits(&self) {
+        if !self.gate.enter() {
+            return;
+        }
+        self.stream().unread.store(true, Relaxed);
+        if self.stream().tx.run(|_| Turn::More) == Turn::More {
+            self.queue_work();
+        }
+        self.gate.leave();
+    }
+
+    /// Reads what [`Self::stream_data_waits`] left. Process context.
+    pub(super) fn read_waiting(&self, link: &Link) {
+        let unread = &self.stream().unread;
+        if unread.load(Relaxed) && unread.xchg(false, Full) {
+            // What there is to answer is sent by whoever called this.
+            link.socket.with_lock(|sk| self.receive(Some(sk)));
+        }
+    }
+
     /// The socket has room again. With the socket's lock held, any context.
     pub(super) fn stream_write_space(&self, sk: &LockedSock) {
         if !self.gate.enter() {
@@ -400,7 +430,10 @@ impl<'a> StreamQp<'a> {
 
     /// Runs the sending side, unless somebody does already, who then does this work too.
     pub(super) fn transmit(&self, context: Context<'_>) {
-        let turn = self.stream().tx.run(|tx| tx.turn(self, context));
+        let turn = self.stream().tx.run(|tx| match tx.turn(self, context) {
+            Turn::Done if !context.may_read() && self.stream().unread.load(Relaxed) => Turn::More,
+            turn => turn,
+        });
         if turn == Turn::More {
             self.queue_work();
         }

@@ -179,9 +179,15 @@ impl Tx {
                 self.flush(qp);
             }
             let link = qp.stream().shared.lock().link.clone();
-            let Some(link) = link.filter(|_| !self.closed) else {
+            let Some(link) = link else {
                 return Turn::Done;
             };
+            if context.may_read() {
+                qp.read_waiting(&link);
+            }
+            if self.closed {
+                return Turn::Done;
+            }
             if !self.flush_frags(qp, &link, context) {
                 if self.closed {
                     continue;

@@ -172,6 +172,7 @@ impl WorkItem<1> for Conn {
 impl SocketEvents for Conn {
     fn data_ready(this: ArcBorrow<'_, Self>, sk: &LockedSock) {
         match this.stream().as_ref().and_then(Qp::streaming) {
+            Some(qp) if sk.in_backlog() => qp.stream_data_waits(),
             Some(qp) => qp.stream_data_ready(sk),
             None => this.queue_borrowed(),
         }
