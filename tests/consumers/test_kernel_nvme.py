@@ -240,8 +240,9 @@ def test_nvme_swap(link, tmp_path):
     def swapped(what):
         return int(re.search(rf"^{what} (\d+)", pathlib.Path("/proc/vmstat").read_text(), re.M)[1])
 
-    # 200 MiB in a cgroup of 64: what is above that must go, and come back.
-    pages, above = 200 * MIB // 4096, (200 - 64) * MIB // 4096
+    # 200 MiB in a cgroup of 128: what is above that must go, and come back. From 64 on who needs memory waits
+    # for pages to be written: with the hard limit alone a disk that is slow is a reason to kill.
+    pages, above = 200 * MIB // 4096, (200 - 128) * MIB // 4096
     (tmp_path / "swapped.py").write_text(SWAPPED)
     with ram_disk(256) as ram, target(ram):
         disk = connect("-i", "2")
@@ -250,7 +251,8 @@ def test_nvme_swap(link, tmp_path):
             with open(ram, "rb") as f:
                 assert f.read(4096).endswith(b"SWAPSPACE2"), "it is another disk that was made for swap"
             written = sectors(disk)
-            with cgroup("memory", 64 * MIB) as group:
+            with cgroup("memory", 128 * MIB) as group:
+                (group / "memory.high").write_text(str(64 * MIB))
                 out, back = swapped("pswpout"), swapped("pswpin")
                 got = run(f"echo $$ >{group}/cgroup.procs && exec python3 {tmp_path}/swapped.py {pages}", timeout=600)
                 assert "verified" in got.out

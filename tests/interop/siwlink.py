@@ -68,7 +68,9 @@ def _ends(theirs, ours):
     with Node() as n:
         e = Ends(n, theirs)
         netdev = e.peer.netdev
-        run(f"ip link add {netdev} type veth peer name {e.rurdma.netdev} netns {n.name}")
+        # A wildcard listener in the node's namespace is one of siw's too, which makes its socket there, bound to the
+        # index that its netdev has here: that must not be one of the node's.
+        run(f"ip link add {netdev} index 900 type veth peer name {e.rurdma.netdev} index 901 netns {n.name}")
         try:
             run(f"ip addr add {HERE}/24 dev {netdev} && ip link set {netdev} up")
             run(f"ip -n {n.name} addr add {THERE}/24 dev {e.rurdma.netdev}")
