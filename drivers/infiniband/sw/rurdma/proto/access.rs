@@ -219,7 +219,7 @@ pub fn refusal(terminate: &Terminate, oldest: Opcode) -> Option<u8> {
         (Some(c), Opcode::AtomicRequest) => {
             matches!(error.etype, 1 | 2) && c.op() == Some(Opcode::AtomicRequest)
         }
-        // A peer that does not know RFC 7306 may say so without quoting anything, as siw does; all else
+        // A peer that does not know RFC 7306 may say so without quoting anything, as siw would; all else
         // that can wait for an answer it knows.
         (None, Opcode::AtomicRequest) => error == TermError::RDMAP_OPCODE,
         _ => false,
