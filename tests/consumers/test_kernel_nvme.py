@@ -240,11 +240,11 @@ def test_nvme_swap(link, tmp_path):
     def swapped(what):
         return int(re.search(rf"^{what} (\d+)", pathlib.Path("/proc/vmstat").read_text(), re.M)[1])
 
-    # 200 MiB in a cgroup of 128: what is above that must go, and come back. From 64 on who needs memory waits
+    # 300 MiB in a cgroup of 128: what is above that must go, and come back. From 64 on who needs memory waits
     # for pages to be written: with the hard limit alone a disk that is slow is a reason to kill.
-    pages, above = 200 * MIB // 4096, (200 - 128) * MIB // 4096
+    pages, above = 300 * MIB // 4096, (300 - 128) * MIB // 4096
     (tmp_path / "swapped.py").write_text(SWAPPED)
-    with ram_disk(256) as ram, target(ram):
+    with ram_disk(384) as ram, target(ram):
         disk = connect("-i", "2")
         try:
             run(f"mkswap {disk} && swapon {disk}")
