@@ -4,6 +4,7 @@
 #include <linux/irq_work.h>
 #include <linux/libnvdimm.h>
 #include <linux/mm.h>
+#include <linux/rcupdate.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/vmalloc.h>
@@ -75,9 +76,9 @@ void *rurdma_memcpy(void *dst, const void *src, size_t len)
 	return memcpy(dst, src, len);
 }
 
-struct workqueue_struct *rurdma_alloc_workqueue(const char *name)
+struct workqueue_struct *rurdma_alloc_workqueue(const char *name, bool reclaim)
 {
-	return alloc_workqueue("%s", WQ_MEM_RECLAIM | WQ_UNBOUND, 0, name);
+	return alloc_workqueue("%s", (reclaim ? WQ_MEM_RECLAIM : 0) | WQ_UNBOUND, 0, name);
 }
 
 void rurdma_flush_workqueue(struct workqueue_struct *wq)
@@ -185,6 +186,23 @@ void rurdma_unregister_queued(struct ib_device *dev)
 		ib_unregister_device_queued(dev);
 		ib_device_put(dev);
 	}
+}
+
+void rurdma_get_device(struct ib_device *dev)
+{
+	get_device(&dev->dev);
+}
+
+void rurdma_put_device(struct ib_device *dev)
+{
+	put_device(&dev->dev);
+}
+
+/* Who is between two steps that do not sleep has left them, and what he queued has run. */
+void rurdma_wait_for_gids(void)
+{
+	synchronize_rcu_tasks();
+	flush_workqueue(ib_wq);
 }
 
 enum ib_mtu rurdma_mtu_to_enum(int mtu)

@@ -33,7 +33,7 @@ void rurdma_lockdep_threadable_exit(void);
 struct net_device *rurdma_notifier_dev(void *info);
 void *rurdma_memcpy(void *dst, const void *src, size_t len);
 
-struct workqueue_struct *rurdma_alloc_workqueue(const char *name);
+struct workqueue_struct *rurdma_alloc_workqueue(const char *name, bool reclaim);
 void rurdma_flush_workqueue(struct workqueue_struct *wq);
 
 /* Locked-memory account of the calling process; NULL: over its limit. */
@@ -54,6 +54,9 @@ struct ib_device *rurdma_alloc_device(size_t size, struct net_device *netdev);
 void rurdma_prepare_device(struct ib_device *dev, struct net_device *netdev);
 void rurdma_dispatch_port_event(struct ib_device *dev, enum ib_event_type type);
 void rurdma_unregister_queued(struct ib_device *dev);
+void rurdma_get_device(struct ib_device *dev);
+void rurdma_put_device(struct ib_device *dev);
+void rurdma_wait_for_gids(void);
 enum ib_mtu rurdma_mtu_to_enum(int mtu);
 
 struct ib_umem *rurdma_umem_get(struct ib_device *dev, unsigned long addr,

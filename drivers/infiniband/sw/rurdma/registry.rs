@@ -12,6 +12,7 @@ use crate::kapi::net::netdev::NetDevice;
 use crate::kapi::net::notifier::{NetdevEvent, NetdevNotify};
 use crate::kapi::rdma::account;
 use crate::kapi::rdma::attr::Event;
+use crate::kapi::rdma::linger;
 use crate::kapi::slot::Slot;
 use crate::kapi::task::WorkQueue;
 use kernel::alloc::flags::GFP_KERNEL;
@@ -40,7 +41,8 @@ pub(crate) fn init() -> Result {
         }),
         GFP_KERNEL,
     )?)?;
-    account::LATE.set(late)
+    account::LATE.set(late)?;
+    linger::QUEUE.set(Arc::new(WorkQueue::new(c"rurdma-linger")?, GFP_KERNEL)?)
 }
 
 /// The workqueue of all links.
@@ -57,6 +59,7 @@ pub(crate) fn flush() {
 
 /// Drops the registry: at the module's exit, when there are no links any more.
 pub(crate) fn exit() {
+    drop(linger::QUEUE.take());
     drop(account::LATE.take());
     drop(REGISTRY.take());
 }

@@ -21,11 +21,20 @@ unsafe impl Send for WorkQueue {}
 unsafe impl Sync for WorkQueue {}
 
 impl WorkQueue {
-    /// An unbound, freezable-neutral queue that makes progress under memory pressure: storage runs
-    /// over our connections (`WQ_MEM_RECLAIM`).
+    /// An unbound, freezable-neutral queue.
+    pub(crate) fn new(name: &'static CStr) -> Result<Self> {
+        Self::alloc(name, false)
+    }
+
+    /// The same, but it makes progress under memory pressure: storage runs over our connections
+    /// (`WQ_MEM_RECLAIM`).
     pub(crate) fn new_reclaim(name: &'static CStr) -> Result<Self> {
+        Self::alloc(name, true)
+    }
+
+    fn alloc(name: &'static CStr, reclaim: bool) -> Result<Self> {
         // SAFETY: `name` is a C string without format characters that lives on.
-        let queue = unsafe { bindings::rurdma_alloc_workqueue(name.as_char_ptr()) };
+        let queue = unsafe { bindings::rurdma_alloc_workqueue(name.as_char_ptr(), reclaim) };
         Ok(Self(NonNull::new(queue).ok_or(ENOMEM)?))
     }
 

@@ -6,6 +6,7 @@ use crate::bindings;
 use crate::kapi::net::netdev::NetDevice;
 use crate::kapi::rdma::attr::{Event, Protocol};
 use crate::kapi::rdma::kick;
+use crate::kapi::rdma::linger::linger;
 use crate::kapi::rdma::link::LinkOps;
 use crate::kapi::rdma::object::{Handle, Object};
 use crate::kapi::rdma::ops::{device_of, device_ops, Driver};
@@ -159,6 +160,10 @@ pub(super) unsafe extern "C" fn dealloc_driver<D: Driver>(raw: *mut bindings::ib
     // SAFETY: By the caller's promise the object is destroyed.
     if let Some(dev) = unsafe { IbDevice::<D>::from_raw(raw).take() } {
         D::device_gone(&dev);
+    }
+    if let Some(raw) = NonNull::new(raw) {
+        // SAFETY: The core gives its reference back after this only.
+        unsafe { linger(raw) };
     }
 }
 

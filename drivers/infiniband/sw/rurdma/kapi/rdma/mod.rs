@@ -14,6 +14,7 @@ pub(crate) mod device;
 pub(crate) mod iwcm;
 pub(crate) mod kick;
 pub(crate) mod lease;
+pub(crate) mod linger;
 pub(crate) mod link;
 mod mad;
 mod mcast;
