@@ -3,6 +3,7 @@
 
 import contextlib
 import json
+import pathlib
 
 import pytest
 from rvm import Node, Pair, module_loaded, run, wait_until
@@ -392,6 +393,19 @@ def test_link_deleted_under_open_context(node):
 def test_netdev_removed_under_open_context(node):
     """The same."""
     gone_under_context(node, "ip link del v0")
+
+
+def test_late_gid(node):
+    """rdma_cm gives its GIDs back long after it has given up the device: the table of GIDs is still there."""
+    if run("grep -qw register_kprobe /proc/kallsyms", check=False).rc:
+        pytest.skip("this kernel has no kprobes (CONFIG_KPROBES)")
+    run("modprobe slowgid")
+    try:
+        gone_under_context(node, "rdma link del rw0")
+        returned = pathlib.Path("/sys/module/slowgid/parameters/returned")
+        wait_until(lambda: int(returned.read_text()) >= 3, message="no GID was given back")
+    finally:
+        run("modprobe -r slowgid")
 
 
 def test_module_unloads_with_links_up(node):
