@@ -41,7 +41,7 @@ module! {
     type: Rurdma,
     name: "rurdma",
     authors: ["rurdma developers"],
-    description: "Software RDMA for any network device: iWARP and, early still, RoCEv2. A link is made by: rdma link add NAME type rurdma netdev NETDEV (or type rurdma_roce)",
+    description: "Software RDMA for any network device: iWARP and RoCEv2. A link is made by: rdma link add NAME type rurdma netdev NETDEV (or type rurdma_roce)",
     license: "GPL",
     alias: ["rdma-link-rurdma", "rdma-link-rurdma_roce"],
     params: {
