@@ -134,7 +134,7 @@ def pmem():
         run(f"modprobe {m}", check=False)
     dev = pathlib.Path("/dev/dax0.0")
     if not (ND / "devices/namespace0.0").exists():
-        pytest.skip("this machine has no persistent memory (VM_ARGS=memmap=128M!1G sets some aside)")
+        pytest.skip("this kernel has no driver for the persistent memory that scripts/vm sets aside")
     if not dev.exists():
         (ND / "drivers/nd_pmem/unbind").write_text("namespace0.0")
         seed = ND / "devices/dax0.0"

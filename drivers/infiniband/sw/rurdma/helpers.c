@@ -226,12 +226,21 @@ size_t rurdma_umem_num_pages(struct ib_umem *umem)
 	return PAGE_ALIGN(ib_umem_offset(umem) + umem->length) >> PAGE_SHIFT;
 }
 
-/* Pages of persistent memory are all of ZONE_DEVICE: for others nothing is looked up. */
+static bool rurdma_page_is(struct page *page, unsigned long desc)
+{
+	return region_intersects(page_to_phys(page), PAGE_SIZE, IORESOURCE_MEM,
+				 desc) == REGION_INTERSECTS;
+}
+
+/*
+ * Pages of persistent memory are all of ZONE_DEVICE: for others nothing is looked up. Legacy is
+ * what the e820 table has as type 12, or memmap=nn!ss says.
+ */
 static bool rurdma_page_is_persistent(struct page *page)
 {
 	return is_zone_device_page(page) &&
-	       region_intersects(page_to_phys(page), PAGE_SIZE, IORESOURCE_MEM,
-				 IORES_DESC_PERSISTENT_MEMORY) == REGION_INTERSECTS;
+	       (rurdma_page_is(page, IORES_DESC_PERSISTENT_MEMORY) ||
+		rurdma_page_is(page, IORES_DESC_PERSISTENT_MEMORY_LEGACY));
 }
 
 int rurdma_umem_pages(struct ib_umem *umem, unsigned long *pages, size_t max,
