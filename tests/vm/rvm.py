@@ -356,6 +356,14 @@ class Pair:
         # One of them may be gone already.
         ip_batch(*(f"netns del {x.name}" for x in (self.a, self.b)), check=False)
 
+    def settle(self):
+        """Waits until both links can be used. RoCE's ports have their addresses a moment after the link is there."""
+        for x in (self.a, self.b):
+            wait_until(lambda x=x: x.links()[x.dev]["state"] == "ACTIVE")
+            if self.kind == "rurdma_roce":
+                wait_until(lambda x=x: gid_index(x.dev, x.ip, x.name) is not None)
+        return self
+
     def offloads_off(self):
         """Captures and netem then see packets, not super-packets."""
         for x in (self.a, self.b):

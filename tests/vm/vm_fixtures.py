@@ -117,12 +117,7 @@ def node(module):
 def either(module, request):
     """Two namespaces, with links of one type, then of the other; shared by a file's tests."""
     with Pair(kind=request.param) as p:
-        for x in (p.a, p.b):
-            wait_until(lambda x=x: x.links()[x.dev]["state"] == "ACTIVE")
-            # The port of RoCE has its addresses a moment later, and a management QP of the kernel's.
-            if request.param == "rurdma_roce":
-                wait_until(lambda x=x: x.ip in x.run(f"ibv_devinfo -v -d {x.dev}").out)
-        yield p
+        yield p.settle()
 
 
 @pytest.fixture
