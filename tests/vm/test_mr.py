@@ -62,7 +62,7 @@ def test_memlock_rings(vt):
 
 
 def test_mr_huge_pages(vt):
-    """A region of huge pages."""
+    """Regions of huge pages: private ones, shared ones, shared memory (shmget(2))."""
     pool = pathlib.Path("/proc/sys/vm/nr_hugepages")
     pool.write_text("4")
     try:

@@ -3,6 +3,9 @@
 
 #include "vt.h"
 
+#include <sys/ipc.h>
+#include <sys/shm.h>
+
 static struct end c, s;
 
 static void pd_in_use(void)
@@ -169,6 +172,25 @@ static void mr_relaxed_ordering(void)
 	VERIFY(a.p, a.len, 3);
 }
 
+/* Huge pages of its own, of a shared mapping, and of shared memory with a name, as RPC systems have them. */
+static void *huge_pages(size_t len, int how)
+{
+	int shared = how ? MAP_SHARED : MAP_PRIVATE, id;
+	void *p;
+
+	if (how < 2) {
+		p = mmap(NULL, len, PROT_READ | PROT_WRITE, shared | MAP_ANONYMOUS | MAP_HUGETLB,
+			 -1, 0);
+		return p == MAP_FAILED ? NULL : p;
+	}
+	id = shmget(IPC_PRIVATE, len, IPC_CREAT | SHM_HUGETLB | 0600);
+	if (id < 0)
+		return NULL;
+	p = shmat(id, NULL, 0);
+	OK(shmctl(id, IPC_RMID, NULL));
+	return p == (void *)-1 ? NULL : p;
+}
+
 static void mr_huge_pages(void)
 {
 	size_t len = 4 << 20;
@@ -176,20 +198,23 @@ static void mr_huge_pages(void)
 
 	connect_ends(&c, &s, NULL);
 	a = new_buf(c.pd, len);
-	b.p = mmap(NULL, len, PROT_READ | PROT_WRITE,
-		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
-	if (b.p == MAP_FAILED)
-		FAIL("no huge pages");
-	b.mr = ibv_reg_mr(s.pd, b.p, len, ALL_ACCESS);
-	CHECK(b.mr);
-	fill(a.p, len, 4);
-	rdma_buf(c.qp, 1, IBV_WR_RDMA_WRITE, &a, len, (uintptr_t)b.p, b.mr->rkey, SIGNALED);
-	DONE(c.scq, 1);
-	memset(a.p, 0, len);
-	rdma_buf(c.qp, 2, IBV_WR_RDMA_READ, &a, len, (uintptr_t)b.p, b.mr->rkey, SIGNALED);
-	DONE(c.scq, 2);
-	VERIFY(b.p, len, 4);
-	VERIFY(a.p, len, 4);
+	for (int how = 0; how < 3; how++) {
+		b.p = huge_pages(len, how);
+		if (!b.p)
+			FAIL("no huge pages (%d)", how);
+		b.mr = ibv_reg_mr(s.pd, b.p, len, ALL_ACCESS);
+		CHECK(b.mr);
+		fill(a.p, len, 4 + how);
+		rdma_buf(c.qp, 1, IBV_WR_RDMA_WRITE, &a, len, (uintptr_t)b.p, b.mr->rkey, SIGNALED);
+		DONE(c.scq, 1);
+		memset(a.p, 0, len);
+		rdma_buf(c.qp, 2, IBV_WR_RDMA_READ, &a, len, (uintptr_t)b.p, b.mr->rkey, SIGNALED);
+		DONE(c.scq, 2);
+		VERIFY(b.p, len, 4 + how);
+		VERIFY(a.p, len, 4 + how);
+		OK(ibv_dereg_mr(b.mr));
+		OK(how < 2 ? munmap(b.p, len) : shmdt(b.p));
+	}
 }
 
 static void mr_rereg(void)
