@@ -11,6 +11,11 @@ pytestmark = pytest.mark.soak
 HOLDINGS = "python3 /src/tests/soak/holdings.py"
 
 
+@pytest.fixture(scope="module")
+def pair(either):
+    return either
+
+
 def charges(text):
     """KiB that the process was charged for at each of its steps, locked and pinned together."""
     return {m[1]: int(m[2]) + int(m[3]) for m in re.finditer(r"^(\S+) (\d+) (\d+)$", text, re.M)}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Endurance: ends, removals and unloads at random moments under traffic."""
+"""Endurance: ends, removals and unloads at random moments under traffic, over either transport."""
 
 import contextlib
 import random
@@ -7,8 +7,10 @@ import time
 
 import pytest
 from rvm import Holdings, Pair, module_loaded, run, wait_until
+from vm_fixtures import KINDS
 
 pytestmark = pytest.mark.soak
+OF_EACH_KIND = pytest.mark.parametrize("kind", KINDS)
 
 PORT = 7500
 LOADS = {
@@ -17,12 +19,30 @@ LOADS = {
     "read": ("ib_read_bw -R -D 60 -F -s 65536", "ib_read_bw -R -D 60 -F -s 65536 {}"),
     "rping": ("rping -s", "rping -c -a {}"),
 }
+# What RoCE has besides.
+ROCE_LOADS = {
+    "datagrams": ("ib_send_bw -R -c UD -D 60 -F -s 1000", "ib_send_bw -R -c UD -D 60 -F -s 1000 {}"),
+    "atomics": ("ib_atomic_bw -R -D 60 -F", "ib_atomic_bw -R -D 60 -F {}"),
+}
+
+
+@pytest.fixture(scope="module")
+def pair(either):
+    return either
 
 
 @contextlib.contextmanager
-def traffic(p, load=None):
+def fresh(kind):
+    """Two namespaces for one round."""
+    with Pair(kind=kind) as p:
+        yield p.settle()
+
+
+@contextlib.contextmanager
+def traffic(p):
     """Server in a, client in b, at a random moment of their traffic (or of their start)."""
-    server_cmd, client_cmd = LOADS[load or random.choice(list(LOADS))]
+    loads = LOADS | (ROCE_LOADS if p.kind == "rurdma_roce" else {})
+    server_cmd, client_cmd = random.choice(list(loads.values()))
     with p.a.start(f"exec {server_cmd}") as server:
         wait_until(lambda: p.a.listens() or not server.running())
         with p.b.start("exec " + client_cmd.format(p.a.ip)) as client:
@@ -58,15 +78,17 @@ def test_link_deleted_under_traffic(pair, rounds):
             x.run(f"rdma link del {x.dev}", timeout=30)
             assert not x.links()
         nothing_left(x.peer)
-        x.link_add(x.dev, x.netdev)
+        x.link_add(x.dev, x.netdev, pair.kind)
+        pair.settle()
     before.returned()
 
 
-def test_netdev_removed_under_traffic(module, rounds):
+@OF_EACH_KIND
+def test_netdev_removed_under_traffic(module, rounds, kind):
     """The netdev goes, the link with it."""
     before = Holdings()
     for i in range(min(rounds, 50)):
-        with Pair() as p:
+        with fresh(kind) as p:
             x = p.a if i % 2 else p.b
             with traffic(p):
                 x.run(f"ip link del {x.netdev}", timeout=30)
@@ -75,11 +97,12 @@ def test_netdev_removed_under_traffic(module, rounds):
     before.returned()
 
 
-def test_namespace_deleted_under_traffic(module, rounds):
+@OF_EACH_KIND
+def test_namespace_deleted_under_traffic(module, rounds, kind):
     """Its processes die, its netdev goes; the peer is not kept."""
     before = Holdings()
     for i in range(min(rounds, 50)):
-        with Pair() as p:
+        with fresh(kind) as p:
             x = p.a if i % 2 else p.b
             with traffic(p):
                 x.__exit__()
@@ -87,11 +110,12 @@ def test_namespace_deleted_under_traffic(module, rounds):
     before.returned()
 
 
-def test_module_unloaded_under_traffic(rounds):
+@OF_EACH_KIND
+def test_module_unloaded_under_traffic(rounds, kind):
     """modprobe -r does not wait for the processes."""
     before = Holdings()
     for _ in range(min(rounds, 50)):
-        with Pair() as p, traffic(p):
+        with fresh(kind) as p, traffic(p):
             run("modprobe -r rurdma", timeout=30)
             assert not module_loaded()
     before.returned()
