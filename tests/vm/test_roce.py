@@ -39,6 +39,45 @@ def test_link(pair):
         assert line in out, out
 
 
+MTUS = {576: 256, 1000: 512, 1500: 1024, 2500: 2048, 4200: 4096, 9000: 4096}
+
+
+def test_active_mtu(module):
+    """The largest of 256 to 4096 whose packets the netdev takes, also when that changes."""
+    with Pair(kind="rurdma_roce") as p:
+        a = p.settle().a
+        for mtu, active in MTUS.items():
+            a.run(f"ip link set {a.netdev} mtu {mtu}")
+            out = a.run(f"ibv_devinfo -d {a.dev}").out
+            assert re.search(rf"active_mtu:\s+{active} ", out), (mtu, out)
+
+
+@pytest.fixture(scope="module")
+def wide(module):
+    """A wire on which packets of any path MTU have room."""
+    with Pair(mtu=9000, kind="rurdma_roce") as p:
+        yield p.settle()
+
+
+def packets(node):
+    return int(node.run(f"cat /sys/class/infiniband/{node.dev}/ports/1/counters/port_xmit_packets").out)
+
+
+@pytest.mark.parametrize("mtu", sorted(set(MTUS.values())))
+@pytest.mark.parametrize("kind", ["rc", pytest.param("uc", marks=pytest.mark.long)])
+def test_path_mtu(wide, kind, mtu):
+    """Messages go in packets of the path MTU, and arrive as they were."""
+    a, b = wide.a, wide.b
+    before = packets(a), packets(b)
+    ga, gb = (gid_index(x.dev, x.ip, x.name) for x in (a, b))
+    program = f"ibv_{kind}_pingpong -c -n 20 -s 10000 -m {mtu}"
+    ends(wide, f"{program} -d {a.dev} -g {ga}", f"{program} -d {b.dev} -g {gb} {a.ip}")
+    # Besides these no more than an acknowledge for each.
+    least = 20 * -(-10000 // mtu)
+    for x, was in zip((a, b), before, strict=True):
+        assert least <= packets(x) - was <= least + 2 * 20 + 10, (least, packets(x) - was)
+
+
 def test_second_link_is_refused(pair):
     """EEXIST; but a link of the other type has a place beside it."""
     a = pair.a
