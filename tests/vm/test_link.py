@@ -204,17 +204,19 @@ def both_ways(server, client, to, source=""):
         s.wait()
 
 
-@pytest.mark.parametrize("kind", OVER)
-def test_traffic_over(module, kind):
+# Of a VLAN, RoCE's link on the netdev below has the addresses: test_vlan_over_the_netdev.
+@pytest.mark.parametrize(
+    "kind,link_type", [(k, t) for k in OVER for t in ("rurdma", "rurdma_roce") if (k, t) != ("VLAN", "rurdma_roce")]
+)
+def test_traffic_over(module, kind, link_type):
     """Two hosts, each with its link on a netdev of this kind: what they say to each other leaves by it."""
-    with Pair(links=False) as p:
+    with Pair(links=False, kind=link_type) as p:
         for n, x in ((1, p.a), (2, p.b)):
             x.run(f"ip addr flush dev {x.netdev}")
             x.run(f"{OVER[kind].format(v=x.netdev)} && ip link set t0 up && ip addr add 10.7.0.{n}/24 dev t0")
-            x.link_add(x.dev, "t0")
+            x.link_add(x.dev, "t0", link_type)
             x.ip = f"10.7.0.{n}"
-        for x in (p.a, p.b):
-            wait_until(lambda x=x: port_state(x, x.dev) == "ACTIVE", 20)
+        p.settle()
         before = [tx_bytes(x, "t0") for x in (p.a, p.b)]
         both_ways(p.a, p.b, p.a.ip)
         for x, was in zip((p.a, p.b), before, strict=True):

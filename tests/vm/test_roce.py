@@ -78,6 +78,27 @@ def test_path_mtu(wide, kind, mtu):
         assert least <= packets(x) - was <= least + 2 * 20 + 10, (least, packets(x) - was)
 
 
+def test_vlan_over_the_netdev(module):
+    """The core has addresses of a VLAN in the table of the link on its lower netdev: what uses them is tagged."""
+    with Pair(kind="rurdma_roce") as p:
+        for n, x in ((1, p.a), (2, p.b)):
+            x.run(f"ip link add vlan7 link {x.netdev} type vlan id 7 && ip link set vlan7 up")
+            x.run(f"ip addr add 10.77.0.{n}/24 dev vlan7")
+            x.vlan = f"10.77.0.{n}"
+        for x in p.settle().a, p.b:
+            wait_until(lambda x=x: gid_index(x.dev, x.vlan, x.name) is not None)
+        a, b = p.a, p.b
+        sent = "cat /sys/class/net/vlan7/statistics/tx_bytes"
+        before = [int(x.run(sent).out) for x in (a, b)]
+        ga, gb = (gid_index(x.dev, x.vlan, x.name) for x in (a, b))
+        for kind in ("rc", "ud"):
+            program = f"ibv_{kind}_pingpong -n 100 -s 1000"
+            ends(p, f"{program} -d {a.dev} -g {ga}", f"{program} -d {b.dev} -g {gb} {a.ip}")
+        ends(p, f"rping -s -a {a.vlan} -C 5 -S 5000", f"rping -c -a {a.vlan} -C 5 -S 5000 -V")
+        for x, was in zip((a, b), before, strict=True):
+            assert int(x.run(sent).out) - was > 2 * 100 * 1000 + 5 * 5000
+
+
 def test_second_link_is_refused(pair):
     """EEXIST; but a link of the other type has a place beside it."""
     a = pair.a
@@ -91,6 +112,13 @@ def test_second_link_is_refused(pair):
 def test_loopback_netdev_is_refused(netns):
     """RoCE has Ethernet addresses."""
     got = netns.run("rdma link add rr0 type rurdma_roce netdev lo", check=False)
+    assert got.rc != 0 and "not supported" in got.out, got
+
+
+def test_vlan_is_refused(netns):
+    """The core would give it no GID; see test_vlan_over_the_netdev."""
+    netns.run("ip link add v0 type veth peer name v1 && ip link add v0.7 link v0 type vlan id 7")
+    got = netns.run("rdma link add rr0 type rurdma_roce netdev v0.7", check=False)
     assert got.rc != 0 and "not supported" in got.out, got
 
 

@@ -228,6 +228,7 @@ impl Cq {
                 src_qp: cqe.src_qp,
                 wc_flags: cqe.wc_flags,
                 pkey_index: cqe.pkey_index,
+                vlan_id: cqe.vlan_id,
             };
             wcs.push(&completion, qp.as_ref().map(|qp| &*qp.handle));
         }

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
+#include <linux/if_vlan.h>
 #include <linux/mm.h>
 #include <linux/uio.h>
 #include <net/ipv6.h>
@@ -51,6 +52,16 @@ size_t rurdma_dev_addr(const struct net_device *dev, u8 *addr, size_t size)
 
 	memcpy(addr, dev->dev_addr, len);
 	return len;
+}
+
+bool rurdma_dev_is_vlan(const struct net_device *dev)
+{
+	return is_vlan_dev(dev);
+}
+
+bool rurdma_dev_has_lower(const struct net_device *dev)
+{
+	return !list_empty(&dev->adj_list.lower);
 }
 
 unsigned int rurdma_dev_mtu(const struct net_device *dev)

@@ -29,6 +29,8 @@ bool rurdma_dev_in_net(const struct net_device *dev, const struct net *net);
 int rurdma_dev_ifindex(const struct net_device *dev);
 void rurdma_dev_name(const struct net_device *dev, char *name, size_t size);
 size_t rurdma_dev_addr(const struct net_device *dev, u8 *addr, size_t size);
+bool rurdma_dev_is_vlan(const struct net_device *dev);
+bool rurdma_dev_has_lower(const struct net_device *dev);
 unsigned int rurdma_dev_mtu(const struct net_device *dev);
 unsigned int rurdma_dev_type(const struct net_device *dev);
 bool rurdma_dev_running(const struct net_device *dev);

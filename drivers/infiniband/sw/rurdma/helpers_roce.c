@@ -58,16 +58,33 @@ u32 rurdma_core_port_roce(void)
 	return RDMA_CORE_PORT_IBA_ROCE_UDP_ENCAP;
 }
 
+static const struct ib_gid_attr *own_gid(struct ib_device *dev, const u8 *gid)
+{
+	return rdma_find_gid_by_port(dev, (const union ib_gid *)gid, IB_GID_TYPE_ROCE_UDP_ENCAP, 1,
+				     NULL);
+}
+
 bool rurdma_is_own_gid(struct ib_device *dev, const u8 *gid)
 {
-	const struct ib_gid_attr *attr;
+	const struct ib_gid_attr *attr = own_gid(dev, gid);
 
-	attr = rdma_find_gid_by_port(dev, (const union ib_gid *)gid, IB_GID_TYPE_ROCE_UDP_ENCAP, 1,
-				     NULL);
 	if (IS_ERR(attr))
 		return false;
 	rdma_put_gid_attr(attr);
 	return true;
+}
+
+/* As ib_init_ah_attr_from_wc() has it, which compares; 0xffff: none. */
+u16 rurdma_vlan_of_gid(struct ib_device *dev, const u8 *gid)
+{
+	const struct ib_gid_attr *attr = own_gid(dev, gid);
+	u16 vlan = 0xffff;
+
+	if (IS_ERR(attr))
+		return vlan;
+	rdma_read_gid_l2_fields(attr, &vlan, NULL);
+	rdma_put_gid_attr(attr);
+	return vlan;
 }
 
 bool rurdma_modify_is_ok(enum ib_qp_state cur, enum ib_qp_state next, enum ib_qp_type type,

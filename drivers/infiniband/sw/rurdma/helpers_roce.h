@@ -41,6 +41,7 @@ void rurdma_mc_leave(struct net_device *dev, const u8 *gid);
 u32 rurdma_core_port_roce(void);
 int rurdma_read_av(const struct rdma_ah_attr *attr, struct rurdma_av *av);
 void rurdma_write_av(const struct rurdma_av *av, struct rdma_ah_attr *attr);
+u16 rurdma_vlan_of_gid(struct ib_device *dev, const u8 *gid);
 bool rurdma_is_own_gid(struct ib_device *dev, const u8 *gid);
 bool rurdma_modify_is_ok(enum ib_qp_state cur, enum ib_qp_state next, enum ib_qp_type type,
 			 int mask);

@@ -43,8 +43,9 @@ impl LinkType for RoceLink {
     const NAME: &'static CStr = c"rurdma_roce";
 
     fn newlink(name: &CStr, netdev: &NetDevice) -> Result {
-        // The core makes GIDs for Ethernet only.
-        if netdev.kind() != TYPE_ETHER {
+        // The core makes GIDs for Ethernet only. It has those of a VLAN in the table of the netdev below, and none
+        // in a VLAN's own (is_eth_port_of_netdev_filter() of roce_gid_mgmt.c).
+        if netdev.kind() != TYPE_ETHER || netdev.is_vlan() {
             return Err(not_supported());
         }
         Device::add_link(name, netdev, &ROCE, &ROCE_OPS)

@@ -145,6 +145,18 @@ impl NetDevice {
         addr
     }
 
+    /// Is it a VLAN of another one?
+    pub(crate) fn is_vlan(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::rurdma_dev_is_vlan(self.as_ptr()) }
+    }
+
+    /// Does it stand on another one, as a VLAN or a bridge does?
+    pub(crate) fn has_lower(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::rurdma_dev_has_lower(self.as_ptr()) }
+    }
+
     /// Its MTU in bytes.
     pub(crate) fn mtu(&self) -> u32 {
         // SAFETY: By the type invariant.

@@ -152,6 +152,8 @@ pub(crate) struct Completion {
     pub(crate) wc_flags: u16,
     /// P_Key index.
     pub(crate) pkey_index: u16,
+    /// The VLAN by which a datagram came; 0xffff: none.
+    pub(crate) vlan_id: u16,
 }
 
 /// Room for polled completions.
@@ -192,6 +194,10 @@ impl WcWriter<'_> {
             (*wc).ex.invalidate_rkey = ManuallyDrop::new(c.imm_inv);
             (*wc).src_qp = c.src_qp;
             (*wc).wc_flags = wc_flags(c.wc_flags);
+            if c.vlan_id != 0xffff {
+                (*wc).wc_flags |= bindings::ib_wc_flags_IB_WC_WITH_VLAN as c_int;
+                (*wc).vlan_id = c.vlan_id;
+            }
             (*wc).pkey_index = c.pkey_index;
             (*wc).port_num = 1;
         }

@@ -138,6 +138,15 @@ impl DeviceHandle {
         .unwrap_or(false)
     }
 
+    /// The VLAN of the netdev that has the address which this GID of RoCEv2 is; 0xffff: none. Any context.
+    pub(crate) fn vlan_of_gid(&self, gid: &[u8; 16]) -> u16 {
+        self.with(|raw| {
+            // SAFETY: `with` gives a living device; a GID has 16 bytes.
+            unsafe { bindings::rurdma_vlan_of_gid(raw, gid.as_ptr()) }
+        })
+        .unwrap_or(0xffff)
+    }
+
     /// Begins to unregister the device from a context that may not wait for it.
     pub(crate) fn unregister_queued(&self) {
         self.with(|raw| {

@@ -8,11 +8,12 @@ use super::send::{reject, Stop, Tx, Way};
 use crate::ah::Ah;
 use crate::cq::{opcode, status, WC_GRH, WC_WITH_IMM};
 use crate::kapi::net::udp::Datagram;
+use crate::kapi::rdma::av::gid_of_ip;
 use crate::kapi::rdma::qp::{QpKind, QpState};
 use crate::mr::sges::{gather, locate, scatter, scatter_bytes, Sges};
 use crate::proto::ib::cut::Mtu;
 use crate::proto::serial::Psn;
-use crate::proto::wire::ib::ip::IPV4_LEN;
+use crate::proto::wire::ib::ip::{IpFields, IPV4_LEN};
 use crate::proto::wire::ib::opcode::{Extra, Op, Opcode, Place, Service};
 use crate::proto::wire::ib::packet::{Datagram as Deth, Packet, Received};
 use crate::proto::wqe::abi::{Cqe, VENDOR_ERR_FRAME};
@@ -30,6 +31,8 @@ const QKEY_CONTROLLED: u32 = 0x8000_0000;
 /// `RDMA_NETWORK_IPV4` and `RDMA_NETWORK_IPV6`.
 const NETWORK_IPV4: u8 = 2;
 const NETWORK_IPV6: u8 = 3;
+/// Of a completion: the datagram came by no VLAN.
+const NO_VLAN: u16 = 0xffff;
 /// The Q_Key of the GSI (section 10.2.5).
 const QKEY_GSI: u32 = 0x8001_0000;
 
@@ -189,6 +192,7 @@ pub(super) fn received(qp: &Arc<Qp>, d: &Datagram<'_>, r: &Received) {
     {
         return;
     }
+    let vlan_id = vlan_of(qp, d);
     // One at a time: receives are used in the order of their completions.
     let mut connected = roce.connected.lock();
     let c = &mut *connected;
@@ -218,7 +222,7 @@ pub(super) fn received(qp: &Arc<Qp>, d: &Datagram<'_>, r: &Received) {
         src_qp: p.datagram.src_qpn,
         opcode: opcode::RECV,
         wc_flags: WC_GRH,
-        vlan_id: 0xffff,
+        vlan_id,
         network_hdr_type: if d.ip.len() == IPV4_LEN {
             NETWORK_IPV4
         } else {
@@ -240,6 +244,17 @@ pub(super) fn received(qp: &Arc<Qp>, d: &Datagram<'_>, r: &Received) {
     if lost || cqe.status != status::SUCCESS {
         qp.fail(Cause::Fatal);
     }
+}
+
+/// The VLAN of the address that the datagram is for, by which the core looks for that in its table when it
+/// makes an address handle for the answer.
+fn vlan_of(qp: &Qp, d: &Datagram<'_>) -> u16 {
+    let dev = &qp.dev;
+    // Where it came by the link's own netdev, and that is a card, there is nothing to look for.
+    if d.ifindex == dev.netdev.ifindex() && !dev.netdev.has_lower() {
+        return NO_VLAN;
+    }
+    IpFields::read(d.ip).map_or(NO_VLAN, |ip| dev.handle.vlan_of_gid(&gid_of_ip(&ip.dst())))
 }
 
 /// Header and payload into the receive.
