@@ -67,6 +67,7 @@ static void *status_page;
 void *doorbells;
 size_t doorbells_len;
 struct ibv_context *device;
+bool roce;
 
 static void on_device(struct ibv_context *ctx)
 {
@@ -75,6 +76,7 @@ static void on_device(struct ibv_context *ctx)
 	if (device)
 		return;
 	device = ctx;
+	roce = ctx->device->transport_type == IBV_TRANSPORT_IB;
 	fcntl(ctx->async_fd, F_SETFL, fcntl(ctx->async_fd, F_GETFL) | O_NONBLOCK);
 	for (i = 0; i < n_maps; i++) {
 		if (maps[i].fd != ctx->cmd_fd)
@@ -159,7 +161,7 @@ bool make_qp(struct conn *c, struct ibv_comp_channel *cc)
 		memset(shared_buf, 0, BUF);
 		shared_mr = ibv_reg_mr(shared_pd, shared_buf, BUF,
 				       IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ |
-				       IBV_ACCESS_REMOTE_ATOMIC);
+				       IBV_ACCESS_REMOTE_ATOMIC | (roce ? IBV_ACCESS_FLUSH_GLOBAL : 0));
 		if (!shared_mr)
 			die("ibv_reg_mr");
 	}

@@ -54,6 +54,7 @@ extern struct rdma_event_channel *channel;
 extern struct ibv_context *device;
 extern void *doorbells;
 extern size_t doorbells_len;
+extern bool roce;	/* the device is RoCE, not iWARP */
 extern uint64_t seed;
 
 void die(const char *what);

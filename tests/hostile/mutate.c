@@ -9,15 +9,20 @@
  */
 static uint64_t done, gentle, live, bad, connections;
 
+/* So many of the operations below, the last ones, iWARP does not have. */
+#define ROCE_ONLY 3
+
 static void mutate_send(struct conn *c)
 {
 	static const uint8_t ops[] = { RURDMA_OP_NOP, RURDMA_OP_SEND, RURDMA_OP_SEND, RURDMA_OP_SEND_INV, RURDMA_OP_WRITE,
 		RURDMA_OP_WRITE, RURDMA_OP_READ, RURDMA_OP_READ, RURDMA_OP_LOCAL_INV, RURDMA_OP_WRITE_IMM,
-		RURDMA_OP_CMP_SWP, RURDMA_OP_FETCH_ADD };
+		RURDMA_OP_CMP_SWP, RURDMA_OP_FETCH_ADD,
+		/* RoCE only. */
+		RURDMA_OP_SEND_IMM, RURDMA_OP_ATOMIC_WRITE, RURDMA_OP_FLUSH };
 	uint8_t raw[9 * RURDMA_WQE_UNIT];
 	struct rurdma_send_wqe *w = (void *)raw;
 	struct rurdma_sge *s = (void *)(raw + RURDMA_SEND_HDR);
-	uint32_t units = valid(c, raw, ops[rnd() % sizeof(ops)]);
+	uint32_t units = valid(c, raw, ops[rnd() % (sizeof(ops) - (roce ? 0 : ROCE_ONLY))]);
 	uint64_t v = nasty();
 	size_t i;
 
@@ -98,18 +103,19 @@ static void mutate_send(struct conn *c)
 static void mutate_gently(struct conn *c)
 {
 	static const uint8_t ops[] = { RURDMA_OP_NOP, RURDMA_OP_SEND, RURDMA_OP_WRITE, RURDMA_OP_WRITE, RURDMA_OP_WRITE_IMM,
-		RURDMA_OP_READ, RURDMA_OP_READ, RURDMA_OP_CMP_SWP, RURDMA_OP_FETCH_ADD, RURDMA_OP_NOP };
+		RURDMA_OP_READ, RURDMA_OP_READ, RURDMA_OP_CMP_SWP, RURDMA_OP_FETCH_ADD, RURDMA_OP_NOP,
+		RURDMA_OP_SEND_IMM, RURDMA_OP_ATOMIC_WRITE, RURDMA_OP_FLUSH };
 	uint8_t raw[9 * RURDMA_WQE_UNIT];
 	struct rurdma_send_wqe *w = (void *)raw;
 	struct rurdma_sge *s = (void *)(raw + RURDMA_SEND_HDR);
-	uint32_t units = valid(c, raw, ops[rnd() % sizeof(ops)]);
+	uint32_t units = valid(c, raw, ops[rnd() % (sizeof(ops) - (roce ? 0 : ROCE_ONLY))]);
 	bool atomic = w->opcode == RURDMA_OP_CMP_SWP || w->opcode == RURDMA_OP_FETCH_ADD;
 
 	w->flags = rnd() & (RURDMA_SEND_SIGNALED | RURDMA_SEND_SOLICITED | RURDMA_SEND_FENCE);
 	w->wr_id = nasty();
 	/* Of the operations above none looks at it, but for one that passes it on. */
 	w->imm_inv = nasty();
-	if (w->opcode == RURDMA_OP_SEND) {
+	if (w->opcode == RURDMA_OP_SEND || w->opcode == RURDMA_OP_SEND_IMM) {
 		w->remote_addr = nasty();
 		w->rkey = nasty();
 	} else {
@@ -123,6 +129,13 @@ static void mutate_gently(struct conn *c)
 		ext->swap = nasty();
 		ext->compare_add_mask = nasty();
 		ext->swap_mask = nasty();
+	} else if (w->opcode == RURDMA_OP_ATOMIC_WRITE) {
+		w->remote_addr &= ~7ULL;
+	} else if (w->opcode == RURDMA_OP_FLUSH) {
+		struct rurdma_ext_flush *ext = (void *)s;
+
+		ext->level = rnd() % 2;
+		ext->length = ext->level ? nasty() : rnd() % 64;
 	} else if (w->num_sge) {
 		/* In all no more than a receive of the other end takes. */
 		s[0].addr += rnd() % (BUF / 4);

@@ -20,13 +20,13 @@ static bool first_error(struct conn *c, struct ibv_wc *wc, unsigned int seconds)
 	return false;
 }
 
-enum { N_REASONS = 22 };
+enum { N_REASONS = 25 };
 
 static const char *const reason_names[N_REASONS] = {
 	"none", "opcode-unknown", "opcode-not-ours", "opcode-imm", "flags", "sge-count", "inline-too-long",
 	"inline-on-read", "inline-and-sges", "units-sges", "units-inline", "length", "frame-zero", "frame-too-long",
 	"index", "recv-sge-count", "recv-index", "bind-inline", "bind-sges", "bind-nothing", "bind-other-window",
-	"bind-other-region",
+	"bind-other-region", "flush-nothing", "flush-level", "flush-too-long",
 };
 
 /* A binding as it should be, of a window to a region; each in a PD of its own if it is to be. */
@@ -62,6 +62,7 @@ int reasons(const char *host, const char *port)
 		uint8_t raw[9 * RURDMA_WQE_UNIT];
 		struct rurdma_send_wqe *w = (void *)raw;
 		struct rurdma_sge *s = (void *)(raw + RURDMA_SEND_HDR);
+		struct rurdma_ext_flush *f = (void *)s;
 		struct ibv_async_event ae;
 		struct pollfd wait = { .events = POLLIN };
 		struct ibv_wc wc = {};
@@ -71,6 +72,11 @@ int reasons(const char *host, const char *port)
 
 		if (!dial(&c, host, port))
 			return 1;
+		/* What one of the transports has is no reason for it. */
+		if (!strncmp(reason_names[k], "flush", 5) ? !roce : k == 3 && roce) {
+			hang_up(&c);
+			continue;
+		}
 		valid(&c, raw, RURDMA_OP_WRITE);
 		w->wr_id = 4711;
 		switch (k) {
@@ -144,6 +150,15 @@ int reasons(const char *host, const char *port)
 		case 21:
 			valid_bind(&c, raw, false, true);
 			break;
+		case 22:
+		case 23:
+		case 24:
+			valid(&c, raw, RURDMA_OP_FLUSH);
+			w->wr_id = 4711;
+			f->type = k == 22 ? 0 : 1;
+			f->level = k == 23 ? 2 : 0;
+			f->length = k == 24 ? 1ULL << 32 : 64;
+			break;
 		}
 		put(&c, raw, k == 6 ? 9 : 1);
 		if (k == 14)
@@ -160,9 +175,9 @@ int reasons(const char *host, const char *port)
 		kick();
 		/* The first one is valid: nothing is to come. */
 		error = first_error(&c, &wc, k ? 20 : 3);
-		/* It is told after the completion; the valid one has none. */
+		/* iWARP tells it after the completion, RoCE only if there is none; the valid one has none. */
 		wait.fd = device->async_fd;
-		poll(&wait, 1, k ? 2000 : 0);
+		poll(&wait, 1, !k ? 0 : roce && error ? 100 : 2000);
 		if (!ibv_get_async_event(device, &ae)) {
 			event = ae.event_type;
 			ibv_ack_async_event(&ae);

@@ -29,6 +29,17 @@ uint32_t valid(struct conn *c, uint8_t *raw, uint8_t op)
 	w->rkey = c->peer.rkey;
 	if (op == RURDMA_OP_NOP || op == RURDMA_OP_LOCAL_INV)
 		return 1;
+	if (op == RURDMA_OP_FLUSH) {
+		struct rurdma_ext_flush *ext = (void *)s;
+
+		*ext = (struct rurdma_ext_flush){ .length = 4096, .type = 1 };
+		return 1;
+	}
+	if (op == RURDMA_OP_ATOMIC_WRITE) {
+		s[0] = (struct rurdma_sge){ (uintptr_t)c->buf, 8, c->mr->lkey };
+		w->num_sge = 1;
+		return 1;
+	}
 	if (op == RURDMA_OP_CMP_SWP || op == RURDMA_OP_FETCH_ADD) {
 		/* Behind the extension, with what was there before. */
 		s = (void *)(raw + RURDMA_SEND_HDR + RURDMA_SEND_EXT);
