@@ -55,7 +55,7 @@ def moved(pair, mib):
 
 def tcp(pair, mib):
     a, b = pair.a, pair.b
-    with b.start(f"exec iperf3 -s -1 -B {b.ip}") as server:
+    with b.start(f"exec iperf3 -s -1 --forceflush -B {b.ip}") as server:
         server.wait_for("listening")
         out = a.run(f"iperf3 -J -n {mib}M -c {b.ip}", timeout=LIMIT).out
     return json.loads(out)["end"]["sum_received"]["bits_per_second"] / 8 / (1 << 20)
