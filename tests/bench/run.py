@@ -1,159 +1,127 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""rurdma's two transports beside siw, rxe and TCP: ratios within one run, never absolute claims.
+"""rurdma's two transports beside siw, rxe, TCP and UDP: ratios within one run, never absolute claims.
 
-usage: run.py [-r ROUNDS] [-k PATTERN]         (in the VM: make bench)
+usage: run.py [-r ROUNDS] [-k PATTERN] [--long] [--no-crc]         (in the VM: make bench)
 
-Each driver has a veth of its own, see peers.py. A figure counts only if the
-veth carried the bytes. Rounds are interleaved; medians and spread go to
-/results/bench/results.json, a picture of the ratios beside it. The drivers'
-own defaults: siw has MPA's CRC off, rurdma on; RoCEv2 has its ICRC always.
+Each driver has a veth of its own, see peers.py. A figure counts only if the veth has carried the payload. Rounds are
+interleaved. /results/bench/results.json has the medians and the extremes, table.txt what is printed at the end. All
+drivers have their own defaults; --no-crc is the exception, and the table says so.
 """
 
 import argparse
-import contextlib
-import json
 import pathlib
-import re
-import statistics
 import sys
+import time
 
-from peers import KINDS, linked
-from rvm import Failed, run, wait_until
+import records
+from cases import chosen, label, matches
+from peers import MODULES
+from rig import DRIVERS, Rig, Strayed
+from rvm import Failed, run
+from table import table, target_lines
+from targets import targets
 
 OUT = pathlib.Path("/results/bench")
-# operation, bytes, iterations: about a second each in an emulated machine
-CASES = [(op, size, n) for op in ("write", "send", "read") for size, n in ((64, 4000), (65536, 400))]
-MIB = 1 << 20
-# Whom each of ours is compared with: who speaks the same to the wire.
-RIVAL = {"iwarp": "siw", "roce": "rxe"}
 
 
-def received(node):
-    text = node.run(f"cat /sys/class/net/{node.netdev}/statistics/rx_bytes").out
-    return int(text.strip().splitlines()[-1])
+def conditions(o):
+    """What the figures hold for. (The module's parameters cannot be read back: what it was loaded with counts.)"""
+    release = pathlib.Path("/proc/sys/kernel/osrelease").read_text().strip()
+    cpus = pathlib.Path("/proc/cpuinfo").read_text().count("processor\t:")
+    asked = " ".join(sys.argv[1:]) or "the short list"
+    return [
+        f"{time.strftime('%Y-%m-%d')}, Linux {release}, {cpus} CPUs, {o.rounds} rounds, {asked}",
+        f"iwarp: rurdma, MPA CRC {'off' if o.no_crc else 'on'}; siw: MPA CRC off (it has no knob); "
+        "roce: rurdma_roce, ICRC on; rxe: ICRC on; tcp, udp: no checksum in software (veth).",
+        "Latency is half a round trip, that of READ a whole one. CPU time is that of the whole machine; "
+        "without _ev the RDMA programs poll, with _ev they sleep until an event.",
+    ]
 
 
-def listening(node, port):
-    return f":{port} " in node.run("rdma resource show cm_id", check=False).out.replace("\n", " \n")
+def reason(text):
+    """A failure in one line: what happened to which command, and the last that it said."""
+    lines = [x.strip() for x in text.splitlines() if x.strip(" -")] or [""]
+    what = lines[0].rpartition(": ")[2]
+    return what if len(lines) == 1 else f"{what[:60]}; {' '.join(lines[-1].split())[:120]}"
 
 
-def perftest(pair, op, size, n, port):
-    """MiB/s of one run from a to b."""
-    a, b = pair.a, pair.b
-    args = f"ib_{op}_bw -R -F -s {size} -n {n} -p {port}"
-    # The bytes of a READ flow towards the one who asks.
-    sink = a if op == "read" else b
-    before = received(sink)
-    with b.start(f"{args} --bind_source_ip {b.ip}") as server:
+# What has failed so often is left out of the rounds that follow: some failures take a minute.
+TRIES = 2
+
+
+class Campaign:
+    """All rounds at one MTU after the other."""
+
+    def __init__(self, o):
+        self.o, self.series, self.failures = o, records.Series(), {}
+
+    def run_mtu(self, mtu):
+        o = self.o
+        todo = [(c, d) for c in chosen(o.long) for d in c.drivers if matches(o.k, label(d, mtu, c))]
+        drivers = [d for d in DRIVERS if any(d == x for _, x in todo)]
+        if not todo:
+            return
+        with Rig(drivers, mtu, o.seconds) as rig:
+            for r in range(o.rounds):
+                for case, driver in todo:
+                    self.run_one(rig, r, case, driver)
+                # Should the time be over before the end, this is there.
+                self.write()
+
+    def write(self):
+        """The results so far; returns the lines of the table."""
+        o, got = self.o, self.series.records()
+        records.write(OUT / "results.json", got)
+        lines = [*conditions(o), "", *table(got), "", "Targets", *target_lines(got, targets(crc=not o.no_crc)), ""]
+        lines += [f"failed {len(why)} times: {name}: {reason(str(why[-1]))}" for name, why in self.failures.items()]
+        (OUT / "table.txt").write_text("\n".join(lines) + "\n")
+        return lines
+
+    def bad(self):
+        """Failures of ours and of the benchmark itself. What a peer cannot do is a result."""
+        return [
+            name
+            for name, why in self.failures.items()
+            if name.split()[0] not in MODULES or any(isinstance(e, Strayed) for e in why)
+        ]
+
+    def run_one(self, rig, r, case, driver):
+        name = label(driver, rig.mtu, case)
+        if len(self.failures.get(name, ())) == TRIES:
+            return
+        start = time.monotonic()
         try:
-            wait_until(lambda: listening(b, port), 20)
-        except Failed:
-            if not server.running():
-                raise
-        out = a.run(f"{args} --bind_source_ip {a.ip} {b.ip}", timeout=120).out
-        server.wait(30)
-    crossed = received(sink) - before
-    if crossed < size * n:
-        raise Failed(f"only {crossed} of {size * n} bytes crossed {sink.netdev}")
-    rows = re.findall(rf"^ *{size} +\d+ +[\d.]+ +([\d.]+)", out, re.M)
-    if not rows:
-        raise Failed(f"no figure in\n{out}")
-    return float(rows[-1])
-
-
-def tcp(pair, port):
-    a, b = pair.a, pair.b
-    with b.start(f"iperf3 -s -1 -p {port} -B {b.ip}") as server:
-        server.wait_for("listening", 20)
-        out = a.run(f"iperf3 -J -t 2 -p {port} -c {b.ip}", timeout=60).out
-    return json.loads(out)["end"]["sum_received"]["bits_per_second"] / 8 / MIB
-
-
-def picture(bars, mtu, path):
-    """Bars of the ratios to the rival; 1 is a line."""
-    h, top = 26, max([2.0, *(v for _, v in bars)])
-    scale = 440 / top
-    body = []
-    for i, (name, v) in enumerate(bars):
-        y, w = 30 + i * h, v * scale
-        body.append(f'<text x="4" y="{y + 14}">{name}</text>')
-        body.append(f'<rect x="150" y="{y}" width="{w:.0f}" height="18" fill="#4a7"/>')
-        body.append(f'<text x="{156 + w:.0f}" y="{y + 14}">{v:.2f}</text>')
-    x = 150 + scale
-    path.write_text(
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="660" height="{40 + len(bars) * h}" '
-        f'font-family="sans-serif" font-size="13"><text x="4" y="18">iwarp : siw and roce : rxe, same run, '
-        f'MTU {mtu}</text>{"".join(body)}<line x1="{x:.0f}" x2="{x:.0f}" y1="26" y2="{34 + len(bars) * h}" '
-        f'stroke="#c33"/></svg>\n'
-    )
-
-
-def record(driver, test, mtu, size, values):
-    return {
-        "driver": driver,
-        "test": test,
-        "mtu": mtu,
-        "size": size,
-        "qps": 1,
-        "unit": "MiB/s",
-        "median": round(statistics.median(values), 3),
-        "min": min(values),
-        "max": max(values),
-        "rounds": len(values),
-    }
-
-
-def measure(o, cases):
-    """{(driver, test, size): MiB/s of each round}, and how many runs failed."""
-    got, errors, port = {}, 0, 18000
-    with contextlib.ExitStack() as stack:
-        pairs = {d: stack.enter_context(linked(d, o.mtu)) for d in (*KINDS, "tcp")}
-        for r in range(o.rounds):
-            runs = [(d, f"{op}_bw", size, (op, size, n)) for op, size, n in cases for d in KINDS]
-            for driver, test, size, case in [*runs, ("tcp", "stream", 0, None)]:
-                port += 1
-                try:
-                    v = perftest(pairs[driver], *case, port) if case else tcp(pairs[driver], port)
-                except Failed as e:
-                    errors += 1
-                    print(f"round {r + 1}: {driver} {test} {size}: {str(e)[:600]}", flush=True)
-                    continue
-                got.setdefault((driver, test, size), []).append(v)
-                print(f"round {r + 1}: {driver:6} {test:9} {size:6} B  {v:9.2f} MiB/s", flush=True)
-    return got, errors
+            readings = case.run(rig, driver, case)
+        except (Failed, ValueError, LookupError, OSError) as e:
+            # The last three: output that is not what it should be, a process that has gone.
+            self.failures.setdefault(name, []).append(e)
+            print(f"round {r + 1}: {name}: FAILED\n{str(e)[:300]}\n{str(e)[300:][-1200:]}", flush=True)
+            return
+        for x in readings:
+            self.series.add(driver, rig.mtu, x)
+        figures = ", ".join(f"{x.test} {x.value:.5g} {x.unit}" for x in readings)
+        print(f"round {r + 1}: {name}: {figures}   [{time.monotonic() - start:.1f} s]", flush=True)
 
 
 def main():
     p = argparse.ArgumentParser()
-    p.add_argument("-r", "--rounds", type=int, default=3)
-    p.add_argument("-k", default="")
-    p.add_argument("--mtu", type=int, default=1500)
+    p.add_argument("-r", "--rounds", type=int)
+    p.add_argument("-k", default="", help="words that are all in DRIVER MTU CASE, as they are printed; several: or")
+    p.add_argument("-s", "--seconds", type=int, default=1, help="of a run, about")
+    p.add_argument("--long", action="store_true", help="all sizes, operations and MTUs")
+    p.add_argument("--mtu", type=int, action="append")
+    p.add_argument("--no-crc", action="store_true", help="rurdma does not ask for MPA's CRC")
     o = p.parse_args()
+    o.rounds = o.rounds or (3 if o.long else 2)
     OUT.mkdir(parents=True, exist_ok=True)
-    run("modprobe ib_core; rdma system set netns exclusive")
-    cases = [c for c in CASES if o.k in f"{c[0]}_{c[1]}"]
-    got, errors = measure(o, cases)
-    rows = [record(d, test, o.mtu, size, v) for (d, test, size), v in got.items()]
-    (OUT / "results.json").write_text(json.dumps(rows, indent=1) + "\n")
-
-    median = {(r["driver"], r["test"], r["size"]): r["median"] for r in rows}
-    stream = median.get(("tcp", "stream", 0))
-    print(f"\nMiB/s, medians of {o.rounds} rounds, MTU {o.mtu}; TCP, one stream: {stream}")
-    print(f"{'':16}" + "".join(f"{d:>9}" for d in KINDS) + "  iwarp:siw  roce:rxe  iwarp:TCP  roce:TCP")
-    bars = []
-    for op, size, _ in cases:
-        v = {d: median.get((d, f"{op}_bw", size)) for d in KINDS}
-        ratios = [v[d] / v[r] if v[d] and v[r] else None for d, r in RIVAL.items()]
-        bars += [(f"{d} {op} {size} B", x) for d, x in zip(RIVAL, ratios, strict=True) if x]
-        ratios += [v[d] / stream if v[d] and stream else None for d in RIVAL]
-        print(
-            f"{op:6}{size:8} B"
-            + "".join(f"{x or '-':>9}" for x in v.values())
-            + "".join(f"{'-' if x is None else f'{x:.2f}':>11}" for x in ratios)
-        )
-    picture(bars, o.mtu, OUT / "ratios.svg")
-    return 1 if errors else 0
+    run(f"modprobe rurdma {'mpa_crc=0' if o.no_crc else ''} && rdma system set netns exclusive")
+    campaign = Campaign(o)
+    for mtu in o.mtu or ((1500, 9000) if o.long else (1500,)):
+        campaign.run_mtu(mtu)
+    lines = campaign.write()
+    print("\n" + "\n".join(lines))
+    return 1 if campaign.bad() or not campaign.series.records() else 0
 
 
 if __name__ == "__main__":

@@ -4,10 +4,13 @@
 import os
 import pathlib
 import subprocess
+import sys
 
 import pytest
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
+# The benchmark's modules, which are tried here as well, and what they take of the VM's tests.
+sys.path += [str(TOP / "tests/bench"), str(TOP / "tests/vm")]
 
 
 def pytest_configure(config):

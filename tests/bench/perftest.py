@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: GPL-2.0
+"""perftest (ib_write_bw and its relatives) over a pair of links, connected by rdma_cm."""
+
+import re
+
+from records import Reading
+from rvm import Failed, wait_until
+from usage import TooShort, Usage, per_operation
+
+MIB = 1 << 20
+# What a run may take that should last a second or two, in an emulated machine.
+LIMIT = 60
+# What is posted at once: perftest's own depth, less where that would be more than this many bytes, or it would still
+# wait for the last of them long after the time is over.
+DEPTH, POSTED = 128, 8 * MIB
+
+
+def columns(text, size):
+    """The figures of the last result line for that size, without the size. (One that cannot be computed is "nan".)"""
+    rows = re.findall(rf"^ *{size}((?:[ \t]+(?:-?nan|[\d.]+)){{4,}})[ \t]*$", text, re.M)
+    if not rows:
+        raise Failed(f"no figures for {size} bytes in\n{text}")
+    return [float(x) for x in rows[-1].split()]
+
+
+def bw_figures(text, size):
+    """(iterations, operations/s): by the message rate or by MiB/s, whichever has more digits."""
+    n, _, mib, mpps = columns(text, size)
+    return int(n), mpps * 1e6 if size < 4096 else mib * MIB / size
+
+
+def lat_figures(text, size):
+    """(iterations, typical, 99th percentile), microseconds."""
+    n, _, _, typical, _, _, p99, *_ = columns(text, size)
+    return int(n), typical, p99
+
+
+def depth(size):
+    return max(16, min(DEPTH, POSTED // size))
+
+
+def exchange(rig, driver, program, usage=None, limit=LIMIT):
+    """The client's output of one run from a to b."""
+    a, b = rig.pairs[driver].a, rig.pairs[driver].b
+    port = rig.port()
+    line = f"exec {program} -R -F -p {port}"
+    with b.start(f"{line} --bind_source_ip {b.ip}") as server:
+        wait_until(lambda: listening(b, port) or not server.running(), 20, f"{server.cmd}: does not listen")
+        with a.start(f"{line} --bind_source_ip {a.ip} {b.ip}") as client:
+            if usage:
+                usage.watch(client, server)
+            out = client.wait(limit).out
+        server.wait(30)
+    return out
+
+
+def listening(node, port):
+    return re.search(rf":{port}\b", node.run("rdma resource show cm_id", check=False).out)
+
+
+def sink(rig, driver, op):
+    """Where the payload arrives: with READ at the one who asks."""
+    pair = rig.pairs[driver]
+    return pair.a if op == "read" else pair.b
+
+
+# The first run of its kind is as long as if it did so much, which is little for some drivers and enough for others.
+GUESS, GUESS_BYTES = 10000, 20 * MIB
+
+
+# Up to this size the number of messages is of interest, not only that of bytes.
+SMALL = 4096
+
+
+def first_guess(size):
+    return max(2 * depth(size), min(GUESS, GUESS_BYTES // size))
+
+
+def bandwidth(rig, driver, case):
+    """By a number of operations, not by perftest's -D: that counts what is complete when the time is over, which is
+    nothing if a slow driver is still at what was posted first.
+    """
+    op, size = case.op, case.size
+
+    def once(n):
+        with rig.crossing(sink(rig, driver, op)) as crossed:
+            out = exchange(rig, driver, f"ib_{op}_bw -s {size} -n {n} -t {depth(size)}")
+            done, rate = bw_figures(out, size)
+            crossed.payload = done * size
+        rig.rates[driver, op, size] = rate
+        return rate
+
+    known = rig.rates.get((driver, op, size))
+    n = max(round(known * rig.seconds), depth(size)) if known else first_guess(size)
+    rate = once(n)
+    if n / rate < rig.seconds / 2:
+        rate = once(round(rate * rig.seconds))
+    bw, ops = Reading(f"{op}_bw", size, 1, "MiB/s", rate * size / MIB), Reading(f"{op}_rate", size, 1, "op/s", rate)
+    return [bw, ops] if size <= SMALL else [bw]
+
+
+def pilot(rig, driver, case):
+    """Operations per second, where no earlier run has found them."""
+    bandwidth(rig, driver, case)
+    return rig.rates[driver, case.op, case.size]
+
+
+def latency(rig, driver, case):
+    """Half a round trip; with READ the whole one."""
+    op, size = case.op, case.size
+    at = rig.pairs[driver].a if op == "read" else rig.pairs[driver].b
+
+    def once(n):
+        with rig.crossing(at) as crossed:
+            got = lat_figures(exchange(rig, driver, f"ib_{op}_lat -s {size} -n {n}"), size)
+            crossed.payload = got[0] * size
+        rig.latencies[driver, op, size] = got[1]
+        return got
+
+    if (driver, op, size) not in rig.latencies:
+        once(100)
+    trips = 1e6 * rig.seconds / rig.latencies[driver, op, size] / (1 if op == "read" else 2)
+    _, typical, p99 = once(round(min(max(trips, 500), 50000)))
+    return [
+        Reading(f"{op}_lat", size, 1, "us", typical),
+        Reading(f"{op}_lat_p99", size, 1, "us", p99),
+    ]
+
+
+# Messages of the runs with many QPs, all QPs together: as many whatever the number of QPs is.
+LOAD, QP_DEPTH = 16384, 16
+
+
+def many_qps(rig, driver, case):
+    op, size, qps = case.op, case.size, case.qps
+    n = LOAD // qps
+    with rig.crossing(sink(rig, driver, op)) as crossed:
+        args = f"-s {size} -n {n} -q {qps} -t {min(n, QP_DEPTH)} -Q 4"
+        out = exchange(rig, driver, f"ib_{op}_bw {args}", limit=3 * LIMIT)
+        total, rate = bw_figures(out, size)
+        crossed.payload = LOAD * size
+    if total != LOAD:
+        raise Failed(f"{total} operations instead of {LOAD}\n{out}")
+    return [Reading(f"{op}_qps", size, qps, "op/s", rate)]
+
+
+def resources(rig, driver, case):
+    """CPU time and system calls of an operation; `events`: the programs sleep until a completion event.
+
+    (perftest cannot do that with WRITE, of which the target sees nothing.)
+    """
+    op, size, suffix = case.op, case.size, "_ev" if case.events else ""
+    key = (driver, f"{op}{suffix}", size)
+    if key not in rig.rates:
+        rig.rates[key] = rig.rates.get((driver, op, size)) or pilot(rig, driver, case)
+    at = sink(rig, driver, op)
+    for _ in range(4):
+        usage = Usage(rig.wire(at), rig.seconds)
+        n = max(500, round(rig.rates[key] * (usage.duration() + 1)))
+        try:
+            with rig.crossing(at) as crossed:
+                args = f"-s {size} -n {n} -t {depth(size)} -N{' -e' if case.events else ''}"
+                exchange(rig, driver, f"ib_{op}_bw {args}", usage)
+                crossed.payload = n * size
+            break
+        except TooShort:
+            rig.rates[key] *= 1.6
+    else:
+        raise Failed(f"{n} operations are over before they are measured")
+    cpu, _ = per_operation(usage.cpu, crossed.wire / n)
+    _, calls = per_operation(usage.syscalls, crossed.wire / n)
+    return [
+        Reading(f"{op}_cpu{suffix}", size, 1, "us/op", cpu * 1e6),
+        Reading(f"{op}_cpu_byte{suffix}", size, 1, "ns/B", cpu * 1e9 / size),
+        Reading(f"{op}_syscalls{suffix}", size, 1, "call/op", calls),
+    ]

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What all runs of one MTU share: the pairs of links, ports, what is known of the speed of each."""
+
+import contextlib
+import itertools
+
+from peers import KINDS, linked
+from rvm import Failed
+from wire import Wire
+
+DRIVERS = (*KINDS, "tcp", "udp")
+# Plain sockets need a veth and no more.
+SOCKETS = ("tcp", "udp")
+
+
+class Rig:
+    """A pair of ends for each driver, each pair on a veth of its own."""
+
+    # No port is used twice in a VM: some peers are slow to let go of one.
+    _ports = itertools.count(18000)
+
+    def __init__(self, drivers, mtu, seconds):
+        self.drivers, self.mtu, self.seconds = drivers, mtu, seconds
+        # What earlier runs have found, so that later ones last about `seconds`:
+        # operations per second by (driver, operation, size), and microseconds of one.
+        self.rates, self.latencies = {}, {}
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self):
+        with self._stack as stack:
+            pairs = {d: stack.enter_context(linked(d, self.mtu)) for d in self.drivers if d not in SOCKETS}
+            if set(self.drivers) & set(SOCKETS):
+                pair = stack.enter_context(linked("tcp", self.mtu))
+                pairs |= {d: pair for d in SOCKETS}
+            self.pairs = pairs
+            nodes = {x for p in pairs.values() for x in (p.a, p.b)}
+            self._wires = {x: stack.enter_context(Wire(x)) for x in nodes}
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exc):
+        self._stack.close()
+
+    def port(self):
+        return next(self._ports)
+
+    def wire(self, node):
+        return self._wires[node]
+
+    @contextlib.contextmanager
+    def crossing(self, node):
+        """Checks that what the body puts into `payload` (bytes) has crossed the veth towards that node."""
+        crossed = Crossed()
+        before = self.wire(node).received()
+        yield crossed
+        crossed.wire = self.wire(node).received() - before
+        if crossed.payload <= 0 or crossed.wire < crossed.payload:
+            raise Strayed(f"{crossed.wire} bytes have crossed {node.netdev}, the payload is {crossed.payload}")
+
+
+class Strayed(Failed):
+    """Bytes went another way than over the wire: that the benchmark is wrong, not that a driver cannot do something."""
+
+
+class Crossed:
+    """Bytes of payload, as the program says; bytes on the wire, as the veth says."""
+
+    payload = wire = 0

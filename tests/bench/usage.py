@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-2.0
+"""CPU time and system calls of a run, in windows in the middle of it.
+
+CPU time is that of the whole machine, both ends and all softirqs: what is not idle in /proc/stat. Nothing else runs in
+the VM. System calls are those of the two programs, counted by a histogram of the tracepoint
+raw_syscalls:sys_enter, in a window after that of the CPU time so that counting is not counted. Starting and ending of
+the programs are in neither.
+"""
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import re
+import time
+
+from rvm import Failed
+
+SYS_ENTER = pathlib.Path("/sys/kernel/tracing/events/raw_syscalls/sys_enter")
+HISTOGRAM = "hist:keys=common_pid:size=4096"
+TICK = 1 / os.sysconf("SC_CLK_TCK")
+# From the first bytes on the wire until the windows: TCP has opened its window, caches are warm.
+SETTLE = 0.2
+
+
+def idle_seconds(text):
+    """Idle CPU time (all CPUs) by the text of /proc/stat; waiting for a disk is idle, too."""
+    fields = text.split("\n", 1)[0].split()
+    return (int(fields[4]) + int(fields[5])) * TICK
+
+
+def calls_by_thread(text):
+    """{thread: system calls} by the text of the histogram."""
+    return {int(t): int(n) for t, n in re.findall(r"common_pid: +(\d+) *\} +hitcount: +(\d+)", text)}
+
+
+@contextlib.contextmanager
+def counting():
+    """System calls are counted while the body runs; yields what reads the histogram."""
+    trigger = SYS_ENTER / "trigger"
+    trigger.write_text(HISTOGRAM)
+    try:
+        yield lambda: calls_by_thread((SYS_ENTER / "hist").read_text())
+    finally:
+        trigger.write_text(f"!{HISTOGRAM}")
+
+
+def threads(procs):
+    return {int(t.name) for p in procs for t in pathlib.Path(f"/proc/{p.pid}/task").glob("[0-9]*")}
+
+
+@dataclasses.dataclass
+class Window:
+    """`busy` CPU seconds, or `calls`, while so many bytes crossed the wire."""
+
+    wire: int
+    busy: float = 0
+    calls: int = 0
+
+
+class Usage:
+    """What two programs use while bytes cross a wire."""
+
+    def __init__(self, wire, seconds):
+        self._wire, self._seconds = wire, seconds
+        self.cpu = self.syscalls = None
+
+    def duration(self):
+        """How long the run has to last at least."""
+        return SETTLE + 2 * self._seconds
+
+    def watch(self, client, server):
+        """Blocks while the run goes on."""
+        start = self._wire.received()
+        while self._wire.received() < start + (64 << 10):
+            if not client.running():
+                raise Failed(f"{client.cmd}: ended before anything was seen of it\n{client.out}")
+            time.sleep(0.02)
+        time.sleep(SETTLE)
+        self.cpu = self._cpu_window()
+        self.syscalls = self._syscall_window((client, server))
+        if not client.running():
+            raise TooShort(f"{client.cmd}: ended in the middle of the measurement")
+
+    def _cpu_window(self):
+        stat = pathlib.Path("/proc/stat")
+        wire, idle, start = self._wire.received(), idle_seconds(stat.read_text()), time.monotonic()
+        time.sleep(self._seconds)
+        end, idle, wire = time.monotonic(), idle_seconds(stat.read_text()) - idle, self._wire.received() - wire
+        return Window(wire, busy=max(0.0, (end - start) * os.cpu_count() - idle))
+
+    def _syscall_window(self, procs):
+        with counting() as counts:
+            whose = threads(procs)
+            wire, before = self._wire.received(), counts()
+            time.sleep(self._seconds)
+            after, wire = counts(), self._wire.received() - wire
+        return Window(wire, calls=sum(after.get(t, 0) - before.get(t, 0) for t in whose))
+
+
+class TooShort(Failed):
+    """The run was over before it was measured."""
+
+
+def per_operation(window, wire_per_operation):
+    """(CPU seconds, system calls) of one operation."""
+    operations = window.wire / wire_per_operation
+    if operations < 1:
+        raise Failed("nothing crossed the wire while it was watched")
+    return window.busy / operations, window.calls / operations
