@@ -229,6 +229,7 @@ impl Cq {
                 wc_flags: cqe.wc_flags,
                 pkey_index: cqe.pkey_index,
                 vlan_id: cqe.vlan_id,
+                network_hdr_type: cqe.network_hdr_type,
             };
             wcs.push(&completion, qp.as_ref().map(|qp| &*qp.handle));
         }

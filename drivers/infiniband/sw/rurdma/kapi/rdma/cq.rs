@@ -154,6 +154,8 @@ pub(crate) struct Completion {
     pub(crate) pkey_index: u16,
     /// The VLAN by which a datagram came; 0xffff: none.
     pub(crate) vlan_id: u16,
+    /// `enum rdma_network_type` of what carried a datagram; 0: not told.
+    pub(crate) network_hdr_type: u8,
 }
 
 /// Room for polled completions.
@@ -200,6 +202,10 @@ impl WcWriter<'_> {
             }
             (*wc).pkey_index = c.pkey_index;
             (*wc).port_num = 1;
+            if c.network_hdr_type != 0 {
+                (*wc).wc_flags |= bindings::ib_wc_flags_IB_WC_WITH_NETWORK_HDR_TYPE as c_int;
+                (*wc).network_hdr_type = c.network_hdr_type;
+            }
         }
         self.used += 1;
     }
