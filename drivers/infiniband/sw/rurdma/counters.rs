@@ -62,11 +62,11 @@ impl Way {
     }
 
     #[inline]
-    fn count(&self, octets: usize, multicast: bool) {
+    fn count(&self, packets: u32, octets: usize, multicast: bool) {
         self.octets.fetch_add(octets as u64, Relaxed);
-        self.packets.fetch_add(1, Relaxed);
+        self.packets.fetch_add(u64::from(packets), Relaxed);
         if multicast {
-            self.multicast.fetch_add(1, Relaxed);
+            self.multicast.fetch_add(u64::from(packets), Relaxed);
         }
     }
 
@@ -113,11 +113,12 @@ impl Traffic {
         self.0.get(CpuId::current().as_u32() as usize)
     }
 
-    /// A packet of so many octets, from the BTH to the ICRC, is sent; to a multicast group perhaps. Any context.
+    /// Packets of so many octets in all, each from its BTH to its ICRC, are sent; to a multicast group perhaps. Any
+    /// context.
     #[inline]
-    pub(crate) fn sent(&self, octets: usize, multicast: bool) {
+    pub(crate) fn sent(&self, packets: u32, octets: usize, multicast: bool) {
         if let Some(here) = self.here() {
-            here.sent.count(octets, multicast);
+            here.sent.count(packets, octets, multicast);
         }
     }
 
@@ -125,7 +126,7 @@ impl Traffic {
     #[inline]
     pub(crate) fn received(&self, octets: usize, multicast: bool) {
         if let Some(here) = self.here() {
-            here.received.count(octets, multicast);
+            here.received.count(1, octets, multicast);
         }
     }
 

@@ -13,6 +13,7 @@
 #include <net/ipv6.h>
 #include <net/route.h>
 #include <net/udp.h>
+#include <net/udp_tunnel.h>
 #include <rdma/ib_cache.h>
 #include <rdma/ib_mad.h>
 
@@ -110,6 +111,10 @@ int rurdma_udp_create(struct net *net, int family, struct socket **sock)
 #ifdef CONFIG_NET_RX_BUSY_POLL
 	WRITE_ONCE((*sock)->sk->sk_ll_usec, 0);
 #endif
+	/* As UDP_GRO does: packets are put together for us, and are not taken apart. */
+	udp_tunnel_encap_enable((*sock)->sk);
+	udp_set_bit(GRO_ENABLED, (*sock)->sk);
+	udp_set_bit(ACCEPT_L4, (*sock)->sk);
 	return 0;
 }
 
@@ -127,33 +132,45 @@ void rurdma_skb_get(struct sk_buff *skb)
 
 bool rurdma_udp_parse(struct sk_buff *skb, struct rurdma_datagram *d)
 {
-	const struct udphdr *udp;
+	const struct udphdr *udp = udp_hdr(skb);
+	const struct skb_shared_info *info = skb_shinfo(skb);
 
-	if (skb_linearize(skb))
-		return false;
-	udp = udp_hdr(skb);
 	d->v6 = ip_hdr(skb)->version == 6;
 	d->ip = skb_network_header(skb);
 	d->ip_len = skb_network_header_len(skb);
-	d->payload = skb->data;
 	d->len = skb->len;
+	d->chunk = skb_is_gso(skb) && info->gso_type & SKB_GSO_UDP_L4 ? info->gso_size : skb->len;
 	d->src_port = ntohs(udp->source);
 	d->dst_port = ntohs(udp->dest);
 	d->ifindex = skb->skb_iif;
 	return d->ip_len == (d->v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
 }
 
-/* Room for any link, then IPv6 and UDP; `len` bytes of network header and what follows. */
-struct sk_buff *rurdma_alloc_packet(unsigned int len)
+/* Room for headers: any link's and these; and for data behind them. */
+struct sk_buff *rurdma_alloc_packet(unsigned int header, unsigned int room)
 {
-	unsigned int headroom = LL_MAX_HEADER;
-	struct sk_buff *skb = alloc_skb(headroom + len, GFP_ATOMIC | __GFP_NOWARN);
+	struct sk_buff *skb = alloc_skb(LL_MAX_HEADER + header + room, GFP_ATOMIC | __GFP_NOWARN);
 
-	if (skb) {
-		skb_reserve(skb, headroom);
-		skb_put(skb, len);
-	}
+	if (skb)
+		skb_reserve(skb, LL_MAX_HEADER + header);
 	return skb;
+}
+
+/* Takes over the reference. */
+void rurdma_skb_add_page(struct sk_buff *skb, const struct bio_vec *bv)
+{
+	skb_add_rx_frag(skb, skb_shinfo(skb)->nr_frags, bv->bv_page, bv->bv_offset, bv->bv_len,
+			bv->bv_len);
+}
+
+void rurdma_skb_copy_in(struct sk_buff *skb, const u8 *from, size_t len)
+{
+	skb_put_data(skb, from, len);
+}
+
+void rurdma_skb_header(struct sk_buff *skb, const u8 *from, size_t len)
+{
+	memcpy(skb_push(skb, len), from, len);
 }
 
 struct dst_entry *rurdma_route4(struct net *net, int ifindex, const u8 *src, const u8 *dst, u8 tos)
@@ -192,7 +209,20 @@ void rurdma_dst_put(struct dst_entry *dst)
 	dst_release(dst);
 }
 
-int rurdma_send4(struct net *net, struct sk_buff *skb, struct dst_entry *dst, u8 priority)
+/* UDP GSO; the checksum of the whole is set already. */
+static void cut_at(struct sk_buff *skb, unsigned int header, u16 chunk)
+{
+	struct skb_shared_info *info = skb_shinfo(skb);
+
+	if (!chunk)
+		return;
+	info->gso_type = SKB_GSO_UDP_L4;
+	info->gso_size = chunk;
+	info->gso_segs = DIV_ROUND_UP(skb->len - header, chunk);
+}
+
+int rurdma_send4(struct net *net, struct sk_buff *skb, struct dst_entry *dst, u8 priority,
+		 u16 chunk)
 {
 	const struct iphdr *ip = (const struct iphdr *)skb->data;
 
@@ -202,10 +232,12 @@ int rurdma_send4(struct net *net, struct sk_buff *skb, struct dst_entry *dst, u8
 	skb->priority = priority;
 	skb_dst_set(skb, dst_clone(dst));
 	udp_set_csum(false, skb, ip->saddr, ip->daddr, skb->len - sizeof(*ip));
+	cut_at(skb, sizeof(*ip) + sizeof(struct udphdr), chunk);
 	return ip_local_out(net, NULL, skb);
 }
 
-int rurdma_send6(struct net *net, struct sk_buff *skb, struct dst_entry *dst, u8 priority)
+int rurdma_send6(struct net *net, struct sk_buff *skb, struct dst_entry *dst, u8 priority,
+		 u16 chunk)
 {
 	const struct ipv6hdr *ip = (const struct ipv6hdr *)skb->data;
 
@@ -215,6 +247,7 @@ int rurdma_send6(struct net *net, struct sk_buff *skb, struct dst_entry *dst, u8
 	skb->priority = priority;
 	skb_dst_set(skb, dst_clone(dst));
 	udp6_set_csum(false, skb, &ip->saddr, &ip->daddr, skb->len - sizeof(*ip));
+	cut_at(skb, sizeof(*ip) + sizeof(struct udphdr), chunk);
 	return ip6_local_out(net, NULL, skb);
 }
 

@@ -3,6 +3,7 @@
 #ifndef _RURDMA_HELPERS_ROCE_H
 #define _RURDMA_HELPERS_ROCE_H
 
+#include <linux/bvec.h>
 #include <linux/skbuff.h>
 #include <net/dst.h>
 #include <net/net_namespace.h>
@@ -24,10 +25,10 @@ struct rurdma_av {
 
 /* What of the headers before the BTH matters. */
 struct rurdma_datagram {
-	const u8 *payload;
 	const u8 *ip;		/* the IP header */
-	u32 len;		/* of the payload */
 	u32 ip_len;
+	u32 len;		/* of the payload */
+	u32 chunk;		/* of each of the datagrams that it is made of, but the last */
 	u16 src_port;
 	u16 dst_port;
 	int ifindex;		/* where it came in */
@@ -52,12 +53,17 @@ struct sk_buff *rurdma_udp_receive(struct sock *sk);
 void rurdma_skb_get(struct sk_buff *skb);
 bool rurdma_udp_parse(struct sk_buff *skb, struct rurdma_datagram *d);
 
-struct sk_buff *rurdma_alloc_packet(unsigned int len);
+struct sk_buff *rurdma_alloc_packet(unsigned int header, unsigned int room);
+void rurdma_skb_add_page(struct sk_buff *skb, const struct bio_vec *bv);
+void rurdma_skb_copy_in(struct sk_buff *skb, const u8 *from, size_t len);
+void rurdma_skb_header(struct sk_buff *skb, const u8 *from, size_t len);
 struct dst_entry *rurdma_route4(struct net *net, int ifindex, const u8 *src, const u8 *dst, u8 tos);
 struct dst_entry *rurdma_route6(struct net *net, int ifindex, const u8 *src, const u8 *dst,
 				u32 flowinfo);
 void rurdma_dst_put(struct dst_entry *dst);
-int rurdma_send4(struct net *net, struct sk_buff *skb, struct dst_entry *dst, u8 priority);
-int rurdma_send6(struct net *net, struct sk_buff *skb, struct dst_entry *dst, u8 priority);
+int rurdma_send4(struct net *net, struct sk_buff *skb, struct dst_entry *dst, u8 priority,
+		 u16 chunk);
+int rurdma_send6(struct net *net, struct sk_buff *skb, struct dst_entry *dst, u8 priority,
+		 u16 chunk);
 
 #endif

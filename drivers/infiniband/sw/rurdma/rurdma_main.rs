@@ -35,7 +35,7 @@ use crate::kapi::rdma::device::unregister_driver;
 use crate::kapi::rdma::link::LinkRegistration;
 use crate::qp::number;
 use crate::transport::iwarp::cm;
-use crate::transport::roce::ns;
+use crate::transport::roce::{ns, out};
 
 module! {
     type: Rurdma,
@@ -57,6 +57,10 @@ module! {
             default: 1,
             description: "iWARP: initiate peer to peer, so that the responder may send first (0: off)",
         },
+        roce_gso: u8 {
+            default: 1,
+            description: "RoCE: packets leave together, to be cut by the stack or the card (0: one by one)",
+        },
     },
 }
 
@@ -77,6 +81,8 @@ impl kernel::Module for Rurdma {
             module_parameters::mpa_revision.value().clone(),
             module_parameters::mpa_peer_to_peer.value().clone() != 0,
         );
+        #[allow(clippy::clone_on_copy)]
+        out::KNOBS.set(module_parameters::roce_gso.value().clone() != 0);
         let netdevs = Self::begin().inspect_err(|_| Self::end())?;
         Ok(Self {
             iwarp_link: Some(LinkRegistration::new()),

@@ -13,6 +13,7 @@ pub(crate) mod rtnl;
 pub(crate) mod skb;
 pub(crate) mod socket;
 pub(crate) mod udp;
+pub(crate) mod udp_tx;
 
 use crate::bindings;
 

@@ -3,10 +3,11 @@
 //! Pages to send from.
 //!
 //! What is to be sent is written into a [`TxPage`] once, headers, payload and checksum side by side,
-//! and given to TCP by reference. Bytes that were handed out as a [`PageFrag`] do not change any
+//! and given to TCP, or an skb, by reference. Bytes that were handed out as a [`PageFrag`] do not change any
 //! more; what follows them in the page is used for the next ones.
 
 use crate::bindings;
+use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
@@ -62,6 +63,12 @@ impl TxPage {
             size: PAGE_SIZE << order,
             tail: 0,
         })
+    }
+
+    /// Bytes of all of it.
+    #[inline]
+    pub(crate) fn size(&self) -> usize {
+        self.size
     }
 
     /// Bytes that are left.
@@ -161,6 +168,12 @@ impl PageFrag {
         } else {
             Err(next)
         }
+    }
+
+    /// The raw form, which owns the reference from now on.
+    pub(super) fn into_bvec(self) -> bindings::bio_vec {
+        let frag = ManuallyDrop::new(self);
+        bindings::bio_vec { ..frag.0 }
     }
 
     /// As the array of `bio_vec` that it is.

@@ -4,6 +4,8 @@
 
 use crate::bindings;
 use core::marker::PhantomData;
+use core::mem::MaybeUninit;
+use core::ptr::null;
 use kernel::prelude::*;
 
 /// CRC32C (Castagnoli) over `bytes`, from and to the raw remainder: start with `!0`, and invert
@@ -14,7 +16,7 @@ pub(crate) fn crc32c(seed: u32, bytes: &[u8]) -> u32 {
     unsafe { bindings::crc32c(seed, bytes.as_ptr().cast(), bytes.len()) }
 }
 
-/// A piece of a TCP stream as it was received.
+/// A piece of what was received.
 ///
 /// # Invariants
 ///
@@ -63,6 +65,33 @@ impl SkbChunk<'_> {
     pub(crate) fn copy_to_slice(&self, off: usize, to: &mut [u8]) -> Result {
         // SAFETY: A valid slice of that length.
         unsafe { self.copy_to_raw(off, to.as_mut_ptr(), to.len(), None) }
+    }
+
+    /// CRC-32 over `len` bytes from `off`, from and to the raw remainder. `None` if they are not there, or cannot
+    /// be read.
+    pub(crate) fn crc32(&self, off: usize, len: usize, mut crc: u32) -> Option<u32> {
+        let (off, _) = self.range(off, len).ok()?;
+        let (mut state, mut done) = (MaybeUninit::uninit(), 0);
+        // SAFETY: By the type invariant the range is within the skb, which is only read. The state is set by the
+        // first call, and used up by the call that says 0.
+        unsafe {
+            let from = off as u32;
+            let to = from + len as u32;
+            let state = state.as_mut_ptr();
+            bindings::skb_prepare_seq_read(self.skb.cast_mut(), from, to, state);
+            loop {
+                let mut data = null();
+                let n = bindings::skb_seq_read(done as u32, &mut data, state) as usize;
+                if n == 0 {
+                    break;
+                }
+                // There may be more behind the end.
+                let n = n.min(len - done);
+                crc = bindings::crc32_le(crc, data.cast(), n);
+                done += n;
+            }
+        }
+        (done == len).then_some(crc)
     }
 
     /// Copies `len` bytes from `off` to `to`, and takes them into `crc` on the way.

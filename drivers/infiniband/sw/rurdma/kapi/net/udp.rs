@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! UDP sockets of the kernel: whole datagrams in, headers and all.
+//! UDP sockets of the kernel: datagrams in, headers and all, as many at once as came as one.
 
 use crate::bindings;
 use crate::kapi::net::addr::family;
@@ -16,13 +16,62 @@ use kernel::sync::{rcu, Arc, ArcBorrow};
 
 /// Who is told of datagrams. In softirq, without a lock: do not sleep. Several at once.
 pub(crate) trait Datagrams: Send + Sync + 'static {
-    /// One has come.
-    fn received(this: ArcBorrow<'_, Self>, datagram: &Datagram<'_>);
+    /// Some have come.
+    fn received(this: ArcBorrow<'_, Self>, packets: &SuperPacket<'_>);
+}
+
+/// Datagrams that have come as one: a sender, a netdev or GRO has put them together. All have the same addresses
+/// and ports. Mostly it is one.
+pub(crate) struct SuperPacket<'a> {
+    /// The IP header in front of them: 20 or 40 bytes. Its length and checksum are of all of them, its
+    /// identification is that of the first.
+    pub(crate) ip: &'a [u8],
+    /// Port of the sender.
+    pub(crate) src_port: u16,
+    /// Port of the receiver.
+    pub(crate) dst_port: u16,
+    /// Index of the netdev that they came in by.
+    pub(crate) ifindex: i32,
+    /// Bytes behind the UDP header.
+    len: usize,
+    /// Of each datagram but the last, which may have fewer.
+    chunk: usize,
+    skb: *const bindings::sk_buff,
+}
+
+/// Datagrams that come as one, at most; UDP lets its users send 128 (`UDP_MAX_SEGMENTS`), GRO collects 64. Those
+/// of a sender who tells other sizes are lost.
+const MAX_DATAGRAMS: usize = 512;
+
+impl SuperPacket<'_> {
+    /// The datagrams, in the order in which they were sent.
+    pub(crate) fn datagrams(&self) -> impl Iterator<Item = Datagram<'_>> {
+        let step = self.chunk.max(1);
+        // One that is empty is a datagram, too.
+        let count = self.len.div_ceil(step).clamp(1, MAX_DATAGRAMS);
+        (0..count).map(move |index| {
+            let at = index * step;
+            Datagram {
+                ip: self.ip,
+                src_port: self.src_port,
+                dst_port: self.dst_port,
+                ifindex: self.ifindex,
+                index: index as u16,
+                at,
+                len: step.min(self.len - at),
+                skb: self.skb,
+            }
+        })
+    }
 }
 
 /// A datagram.
+///
+/// # Invariants
+///
+/// `skb` lives as long as the datagram, and `at..at + len` is within it.
 pub(crate) struct Datagram<'a> {
-    /// The IP header: 20 or 40 bytes.
+    /// The IP header that it came with, which may be that of several.
     pub(crate) ip: &'a [u8],
     /// Port of the sender.
     pub(crate) src_port: u16,
@@ -30,33 +79,31 @@ pub(crate) struct Datagram<'a> {
     pub(crate) dst_port: u16,
     /// Index of the netdev that it came in by.
     pub(crate) ifindex: i32,
-    /// What is behind the UDP header.
-    pub(crate) payload: &'a [u8],
+    /// How many were before it that came with it.
+    pub(crate) index: u16,
+    /// Bytes behind the UDP header.
+    pub(crate) len: usize,
+    at: usize,
     skb: *const bindings::sk_buff,
 }
 
 impl Datagram<'_> {
     /// The payload, to be copied to memory of a process.
     pub(crate) fn chunk(&self) -> SkbChunk<'_> {
-        // SAFETY: The skb lives as long as `self`; its data are its payload.
-        unsafe { SkbChunk::new(self.skb, 0, self.payload.len()) }
+        // SAFETY: By the type invariant.
+        unsafe { SkbChunk::new(self.skb, self.at, self.len) }
     }
-}
 
-impl Datagram<'_> {
     /// Keeps it for longer. Any context.
     pub(crate) fn keep(&self) -> KeptDatagram {
         // SAFETY: The skb lives as long as `self`, and, with the reference that this takes, as long as
         // what comes out; so do the bytes in it, which nobody moves or changes once they are read.
+        // INVARIANT: The same range of the same skb.
         unsafe {
             bindings::rurdma_skb_get(self.skb.cast_mut());
             KeptDatagram(Datagram {
                 ip: slice::from_raw_parts(self.ip.as_ptr(), self.ip.len()),
-                src_port: self.src_port,
-                dst_port: self.dst_port,
-                ifindex: self.ifindex,
-                payload: slice::from_raw_parts(self.payload.as_ptr(), self.payload.len()),
-                skb: self.skb,
+                ..*self
             })
         }
     }
@@ -92,7 +139,7 @@ pub(crate) fn has_ipv6() -> bool {
     unsafe { bindings::rurdma_has_ipv6() }
 }
 
-/// Datagrams of one `data_ready`: as each datagram brings one, all are read.
+/// What is read in one `data_ready`: as each brings one, all is.
 const BUDGET: u32 = 64;
 
 /// A UDP socket that receives. Closed on drop, in process context.
@@ -195,140 +242,22 @@ unsafe extern "C" fn data_ready<D: Datagrams>(sk: *mut bindings::sock) {
             break;
         }
         let mut raw: bindings::rurdma_datagram = pin_init::zeroed();
-        // SAFETY: The skb is ours; with `true` the pointers are into it, with their lengths.
+        // SAFETY: The skb is ours; with `true` the pointer is into it, with its length, as is the payload.
         unsafe {
             if bindings::rurdma_udp_parse(skb, &mut raw) {
-                let datagram = Datagram {
+                let packets = SuperPacket {
                     ip: slice::from_raw_parts(raw.ip, raw.ip_len as usize),
                     src_port: raw.src_port,
                     dst_port: raw.dst_port,
                     ifindex: raw.ifindex,
-                    payload: slice::from_raw_parts(raw.payload, raw.len as usize),
+                    len: raw.len as usize,
+                    chunk: raw.chunk as usize,
                     skb,
                 };
-                D::received(owner, &datagram);
+                D::received(owner, &packets);
             }
             bindings::consume_skb(skb);
         }
-    }
-}
-
-/// A packet that is being built: IP header, UDP header and what follows, in one piece.
-///
-/// # Invariants
-///
-/// `skb` is ours, linear, with `len` bytes.
-pub(crate) struct TxPacket {
-    skb: NonNull<bindings::sk_buff>,
-    data: NonNull<u8>,
-    len: usize,
-}
-
-// SAFETY: An skb may be used from any thread.
-unsafe impl Send for TxPacket {}
-
-impl TxPacket {
-    /// Room for `len` bytes from the IP header on. Any context.
-    pub(crate) fn new(len: usize) -> Result<Self> {
-        let n = u32::try_from(len)?;
-        // SAFETY: Any context.
-        let skb = NonNull::new(unsafe { bindings::rurdma_alloc_packet(n) }).ok_or(ENOMEM)?;
-        // SAFETY: Just allocated.
-        let data = unsafe { NonNull::new((*skb.as_ptr()).data) }.ok_or(ENOMEM)?;
-        Ok(Self { skb, data, len })
-    }
-
-    /// Bytes from the IP header on.
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Its bytes.
-    pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
-        // SAFETY: By the type invariant; every byte is written before it is sent, and reading
-        // memory of the allocator is no fault.
-        unsafe { slice::from_raw_parts_mut(self.data.as_ptr(), self.len) }
-    }
-
-    /// Sends it with this `skb->priority`. Any context without a lock that the network stack might take; softirq too.
-    pub(crate) fn send(self, net: &NetNs, route: &Route, priority: u8) {
-        let skb = self.skb.as_ptr();
-        core::mem::forget(self);
-        // SAFETY: The skb is ours to give away, and begins with a header of the route's family.
-        unsafe {
-            if route.v6 {
-                bindings::rurdma_send6(net.as_ptr(), skb, route.dst.as_ptr(), priority);
-            } else {
-                bindings::rurdma_send4(net.as_ptr(), skb, route.dst.as_ptr(), priority);
-            }
-        }
-    }
-}
-
-impl Drop for TxPacket {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariant.
-        unsafe { bindings::consume_skb(self.skb.as_ptr()) };
-    }
-}
-
-/// The way to an address.
-///
-/// # Invariants
-///
-/// We own a reference to `dst`.
-pub(crate) struct Route {
-    dst: NonNull<bindings::dst_entry>,
-    v6: bool,
-}
-
-// SAFETY: A route may be used from any thread.
-unsafe impl Send for Route {}
-
-impl Route {
-    /// Looks it up. Any context.
-    pub(crate) fn find(
-        net: &NetNs,
-        ifindex: i32,
-        (src, dst): (&IpAddr, &IpAddr),
-        traffic_class: u8,
-        flow_label: u32,
-    ) -> Option<Self> {
-        // SAFETY: The namespace is held; addresses have their sizes.
-        let (raw, v6) = unsafe {
-            match (src, dst) {
-                (IpAddr::V4(s), IpAddr::V4(d)) => (
-                    bindings::rurdma_route4(
-                        net.as_ptr(),
-                        ifindex,
-                        s.octets().as_ptr(),
-                        d.octets().as_ptr(),
-                        traffic_class,
-                    ),
-                    false,
-                ),
-                (IpAddr::V6(s), IpAddr::V6(d)) => (
-                    bindings::rurdma_route6(
-                        net.as_ptr(),
-                        ifindex,
-                        s.octets().as_ptr(),
-                        d.octets().as_ptr(),
-                        u32::from(traffic_class) << 20 | flow_label & 0xf_ffff,
-                    ),
-                    true,
-                ),
-                _ => return None,
-            }
-        };
-        // INVARIANT: The look-up took a reference.
-        NonNull::new(raw).map(|dst| Self { dst, v6 })
-    }
-}
-
-impl Drop for Route {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariant.
-        unsafe { bindings::rurdma_dst_put(self.dst.as_ptr()) };
     }
 }
 

@@ -2,9 +2,10 @@
 
 //! UD and GSI QPs: each message is a packet, and each send names its peer (IBTA volume 1, section 9.8.3).
 
-use super::packet::{build, source_port};
+use super::out::{Out, Way};
+use super::packet::source_port;
 use super::qp::Path;
-use super::send::{reject, Stop, Tx, Way};
+use super::send::{reject, Stop, Tx};
 use crate::ah::Ah;
 use crate::cq::{opcode, status, WC_GRH, WC_WITH_IMM};
 use crate::kapi::net::udp::Datagram;
@@ -13,7 +14,7 @@ use crate::kapi::rdma::qp::{QpKind, QpState};
 use crate::mr::sges::{gather, locate, scatter, scatter_bytes, Sges};
 use crate::proto::ib::cut::Mtu;
 use crate::proto::serial::Psn;
-use crate::proto::wire::ib::ip::{IpFields, IPV4_LEN};
+use crate::proto::wire::ib::ip::{of_packet, IpFields, IPV4_LEN};
 use crate::proto::wire::ib::opcode::{Extra, Op, Opcode, Place, Service};
 use crate::proto::wire::ib::packet::{Datagram as Deth, Packet, Received};
 use crate::proto::wqe::abi::{Cqe, VENDOR_ERR_FRAME};
@@ -37,7 +38,7 @@ const NO_VLAN: u16 = 0xffff;
 const QKEY_GSI: u32 = 0x8001_0000;
 
 impl Tx {
-    /// Sends the next datagram. `Err(Idle)`: there is none.
+    /// Adds the next datagram. `Err(Idle)`: there is none.
     pub(super) fn datagram(
         &mut self,
         qp: &Arc<Qp>,
@@ -48,7 +49,7 @@ impl Tx {
         if state != QpState::Rts || !qp.sent.lock().has_room() {
             return Err(Stop::Idle);
         }
-        let (buf, consumer) = self.queue();
+        let (buf, consumer, out) = self.parts();
         let units = match next_send(&qp.sq, consumer, buf) {
             Ok(Some(units)) => units,
             Ok(None) => return Err(Stop::Idle),
@@ -81,7 +82,7 @@ impl Tx {
             qp.complete_sent(&mut sent);
             return Ok(());
         }
-        let done = match transmit(qp, path, way, &wqe) {
+        let done = match transmit(qp, path, out, way, &wqe) {
             Ok(()) => status::SUCCESS,
             // It is not sent now: as if it were lost on the way.
             Err(Unsent::Lost) => status::SUCCESS,
@@ -118,7 +119,13 @@ impl From<Error> for Unsent {
     }
 }
 
-fn transmit(qp: &Arc<Qp>, path: &Path, way: &mut Way<'_>, wqe: &SendWqe<'_>) -> Result<(), Unsent> {
+fn transmit(
+    qp: &Arc<Qp>,
+    path: &Path,
+    out: &mut Out,
+    way: &mut Way<'_>,
+    wqe: &SendWqe<'_>,
+) -> Result<(), Unsent> {
     let ud = wqe.ud.ok_or(Unsent::Refused(status::LOC_QP_OP_ERR))?;
     let ah: Arc<Ah> = qp
         .dev
@@ -156,7 +163,12 @@ fn transmit(qp: &Arc<Qp>, path: &Path, way: &mut Way<'_>, wqe: &SendWqe<'_>) -> 
         )
     };
     let port = source_port(ah.av.flow_label, qp.number, ud.remote_qpn);
-    let packet = build::<Unsent>(&ah.av, port, &p, wqe.length as usize, |to| {
+    let flow = (ah.av, port);
+    let len = wqe.length as usize;
+    if !out.admits(&flow, &p, len) {
+        out.send(way);
+    }
+    out.add::<Unsent>(&flow, &p, len, |to| {
         match wqe.data {
             Data::Inline(data) => to.copy_from_slice(data.get(..to.len()).ok_or(Unsent::Lost)?),
             Data::Sges(list) => {
@@ -165,9 +177,7 @@ fn transmit(qp: &Arc<Qp>, path: &Path, way: &mut Way<'_>, wqe: &SendWqe<'_>) -> 
             }
         }
         Ok(())
-    })?;
-    way.send(&ah.av, packet);
-    Ok(())
+    })
 }
 
 /// A datagram has come.
@@ -262,11 +272,10 @@ fn place(qp: &Qp, wr: &RecvWr, d: &Datagram<'_>, r: &Received) -> bool {
     let find = |at| locate(wr.sges(), at);
     let chunk = d.chunk();
     let pd = qp.recv_pd();
-    // An IPv4 header stands in the second half.
-    let mut grh = [0; GRH_LEN];
-    for (to, from) in grh.iter_mut().rev().zip(d.ip.iter().rev()) {
-        *to = *from;
-    }
+    // As if it had come alone. An IPv4 header stands in the second half.
+    let Some(grh) = of_packet(d.ip, d.index, d.len) else {
+        return false;
+    };
     scatter_bytes(qp, pd, wr.sges(), &grh).is_ok()
         && scatter(
             qp,

@@ -22,6 +22,7 @@ use kernel::sync::Arc;
 mod connected;
 mod datagram;
 pub(crate) mod ns;
+pub(crate) mod out;
 mod packet;
 mod qp;
 mod receive;

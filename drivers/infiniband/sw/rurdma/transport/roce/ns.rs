@@ -12,7 +12,7 @@
 use super::receive;
 use crate::device::Device;
 use crate::kapi::net::netdev::NetNs;
-use crate::kapi::net::udp::{has_ipv6, Datagram, Datagrams, UdpSocket};
+use crate::kapi::net::udp::{has_ipv6, Datagrams, SuperPacket, UdpSocket};
 use crate::kapi::slot::Slot;
 use crate::kapi::sync::{new_spinlock_irq, SpinLockIrq};
 use crate::kapi::table::ObjTable;
@@ -248,7 +248,7 @@ impl Links {
 }
 
 impl Datagrams for Links {
-    fn received(this: ArcBorrow<'_, Self>, datagram: &Datagram<'_>) {
-        receive::datagram(&this, datagram);
+    fn received(this: ArcBorrow<'_, Self>, packets: &SuperPacket<'_>) {
+        receive::packets(&this, packets);
     }
 }

@@ -2,12 +2,12 @@
 
 //! A packet from the IP header to the ICRC.
 
-use crate::kapi::net::udp::{crc32, TxPacket};
+use crate::kapi::net::udp::crc32;
 use crate::kapi::rdma::av::Av;
 use crate::proto::wire::ib::hdr::BTH_LEN;
 use crate::proto::wire::ib::icrc::{self, Crc32};
 use crate::proto::wire::ib::ip::{IpFields, IPV4_LEN, IPV6_LEN, UDP_LEN};
-use crate::proto::wire::ib::packet::{packet_len, Packet};
+use crate::proto::wire::ib::packet::Packet;
 use crate::proto::wire::ib::{ICRC_LEN, UDP_PORT};
 use core::net::IpAddr;
 use kernel::prelude::*;
@@ -45,33 +45,52 @@ fn ip_len(av: &Av) -> usize {
     }
 }
 
-/// Bytes of a packet to the other end of `av`, from the BTH to the ICRC.
-pub(super) fn octets(av: &Av, packet: &TxPacket) -> usize {
-    packet.len().saturating_sub(ip_len(av) + UDP_LEN)
+/// Headers in front of a super-packet, or of a packet.
+pub(super) struct Header {
+    bytes: [u8; IPV6_LEN + UDP_LEN],
+    len: usize,
 }
 
-/// Builds a packet to the other end of `av`; `fill` writes the payload.
+impl Header {
+    /// To the other end of `av`, with so many bytes behind the UDP header; of IPv4 with this identification. What
+    /// the stack fills in is left out: lengths of IP, checksums.
+    pub(super) fn new(av: &Av, port: u16, id: u16, transport: usize) -> Result<Self> {
+        let mut header = Header {
+            bytes: [0; IPV6_LEN + UDP_LEN],
+            len: ip_len(av) + UDP_LEN,
+        };
+        let (ip, udp) = header
+            .bytes
+            .get_mut(..header.len)
+            .and_then(|b| b.split_at_mut_checked(ip_len(av)))
+            .ok_or(EINVAL)?;
+        write_ip(ip, av, id)?;
+        let len = u16::try_from(UDP_LEN + transport)?;
+        for (to, word) in udp.chunks_exact_mut(2).zip([port, UDP_PORT, len, 0]) {
+            to.copy_from_slice(&word.to_be_bytes());
+        }
+        Ok(header)
+    }
+
+    /// Its bytes.
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or(&[])
+    }
+}
+
+/// Builds a packet to the other end of `av` in `body`, which has its length, from the BTH to the ICRC. `fill` writes
+/// the payload.
 pub(super) fn build<E: From<Error>>(
-    av: &Av,
-    port: u16,
+    body: &mut [u8],
+    (av, port, id): (&Av, u16, u16),
     packet: &Packet,
     payload_len: usize,
     fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
-) -> Result<TxPacket, E> {
-    let ip_len = ip_len(av);
-    let transport = packet_len(packet.opcode, payload_len);
-    let mut skb = TxPacket::new(ip_len + UDP_LEN + transport)?;
-    let bytes = skb.as_mut_slice();
-    let (ip, rest) = bytes.split_at_mut_checked(ip_len).ok_or(EINVAL)?;
-    let (udp, body) = rest.split_at_mut_checked(UDP_LEN).ok_or(EINVAL)?;
-    let fields = write_ip(ip, av)?;
-    let udp_len = (UDP_LEN + transport) as u16;
-    for (to, word) in udp.chunks_exact_mut(2).zip([port, UDP_PORT, udp_len, 0]) {
-        to.copy_from_slice(&word.to_be_bytes());
-    }
+) -> Result<(), E> {
+    let fields = fields(av, id)?;
+    let len = body.len() as u16;
     let at = packet.emit(payload_len, body).ok_or(EINVAL)?;
-    let end = body.len() - ICRC_LEN;
-    let (covered, sum) = body.split_at_mut_checked(end).ok_or(EINVAL)?;
+    let (covered, sum) = body.split_last_chunk_mut::<ICRC_LEN>().ok_or(EINVAL)?;
     let (payload, pad) = covered
         .get_mut(at..)
         .and_then(|b| b.split_at_mut_checked(payload_len))
@@ -79,30 +98,41 @@ pub(super) fn build<E: From<Error>>(
     fill(payload)?;
     pad.fill(0);
     let bth = covered.first_chunk::<BTH_LEN>().ok_or(EINVAL)?;
-    let crc = icrc::begin::<KernelCrc>(&fields, port, UDP_PORT, transport as u16, bth);
+    let crc = icrc::begin::<KernelCrc>(&fields, port, UDP_PORT, len, bth);
     let crc = crc32(crc, covered.get(BTH_LEN..).ok_or(EINVAL)?);
-    sum.copy_from_slice(&icrc::to_wire(crc));
-    Ok(skb)
+    *sum = icrc::to_wire(crc);
+    Ok(())
+}
+
+/// What of the IP header the ICRC covers.
+fn fields(av: &Av, id: u16) -> Result<IpFields> {
+    match (av.src, av.dst) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => Ok(IpFields::V4 {
+            src: src.octets(),
+            dst: dst.octets(),
+            id,
+            frag: DONT_FRAGMENT,
+        }),
+        (IpAddr::V6(src), IpAddr::V6(dst)) => Ok(IpFields::V6 {
+            src: src.octets(),
+            dst: dst.octets(),
+        }),
+        _ => Err(EINVAL),
+    }
 }
 
 /// Writes the IP header but for what the stack fills in: lengths and checksum.
-fn write_ip(ip: &mut [u8], av: &Av) -> Result<IpFields> {
+fn write_ip(ip: &mut [u8], av: &Av, id: u16) -> Result {
     let ttl = match av.hop_limit {
         0 => DEFAULT_TTL,
         n => n,
     };
     match (av.src, av.dst) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            let [i0, i1] = id.to_be_bytes();
             let [f0, f1] = DONT_FRAGMENT.to_be_bytes();
-            // Never fragmented, so the identification says nothing (RFC 6864 section 4.1).
-            let hdr = [0x45, av.traffic_class, 0, 0, 0, 0, f0, f1, ttl, 17, 0, 0];
+            let hdr = [0x45, av.traffic_class, 0, 0, i0, i1, f0, f1, ttl, 17, 0, 0];
             write(ip, &[&hdr, &src.octets(), &dst.octets()]);
-            Ok(IpFields::V4 {
-                src: src.octets(),
-                dst: dst.octets(),
-                id: 0,
-                frag: DONT_FRAGMENT,
-            })
         }
         (IpAddr::V6(src), IpAddr::V6(dst)) => {
             let word = 6 << 28 | u32::from(av.traffic_class) << 20 | av.flow_label & 0xf_ffff;
@@ -111,13 +141,10 @@ fn write_ip(ip: &mut [u8], av: &Av) -> Result<IpFields> {
                 ip,
                 &[&word.to_be_bytes(), &hdr, &src.octets(), &dst.octets()],
             );
-            Ok(IpFields::V6 {
-                src: src.octets(),
-                dst: dst.octets(),
-            })
         }
-        _ => Err(EINVAL),
+        _ => return Err(EINVAL),
     }
+    Ok(())
 }
 
 /// Writes `parts` one behind the other.

@@ -9,7 +9,7 @@ use super::packet::KernelCrc;
 use super::send::complete;
 use crate::cq::{opcode, status, WC_WITH_IMM, WC_WITH_INVALIDATE};
 use crate::device::Device;
-use crate::kapi::net::udp::Datagram;
+use crate::kapi::net::udp::{Datagram, SuperPacket};
 use crate::kapi::rdma::attr::access;
 use crate::kapi::rdma::av::gid_of_ip;
 use crate::kapi::rdma::qp::{QpKind, QpState};
@@ -24,12 +24,13 @@ use crate::proto::ib::cut::Mtu;
 use crate::proto::ib::requester::Effect;
 use crate::proto::ib::responder::{Step, Verdict};
 use crate::proto::wire::ib::flush::FlushKind;
+use crate::proto::wire::ib::hdr::BTH_LEN;
 use crate::proto::wire::ib::icrc;
 use crate::proto::wire::ib::ip::IpFields;
 use crate::proto::wire::ib::opcode::{Extra, Op};
-use crate::proto::wire::ib::packet::{Atomic, Packet, Received, Remote};
+use crate::proto::wire::ib::packet::{Atomic, Packet, Received, Remote, MAX_HDR_LEN};
 use crate::proto::wire::ib::syndrome::{rnr_timer_us, Nak, Syndrome};
-use crate::proto::wire::ib::{QPN_GSI, QPN_MULTICAST};
+use crate::proto::wire::ib::{ICRC_LEN, QPN_GSI, QPN_MULTICAST};
 use crate::proto::wqe::abi::Cqe;
 use crate::proto::wqe::send::Data;
 use crate::qp::{Cause, Qp};
@@ -44,61 +45,148 @@ const PKEY_BASE: u16 = 0x7fff;
 /// Multicast packets that were put off and are delivered in one go.
 const LATE: u32 = 16;
 
-/// A packet has come for one of these links.
-pub(super) fn datagram(links: &Links, d: &Datagram<'_>) {
-    let Some(fields) = IpFields::read(d.ip) else {
-        return;
-    };
-    let Ok(r) = Packet::parse(d.payload, d.payload.len()) else {
-        return;
-    };
-    if r.packet.pkey & PKEY_BASE != PKEY_BASE {
-        return;
+/// How the identifications of packets that came together are known, which their ICRCs cover.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ids {
+    /// They count: a super-packet of GSO, or what GRO has made of such packets.
+    Count,
+    /// All have the same, which GRO puts together, too.
+    Same,
+}
+
+impl Ids {
+    fn other(self) -> Self {
+        match self {
+            Ids::Count => Ids::Same,
+            Ids::Same => Ids::Count,
+        }
     }
-    if r.packet.qpn == QPN_MULTICAST {
-        return multicast(links, d, &r, &fields);
-    }
-    let Some(qp) = qp_of(links, r.packet.qpn, &fields.src(), &fields.dst()) else {
-        return;
-    };
-    if arrives(&qp.dev, d, &r, &fields) {
-        deliver(&qp, d, &r);
+
+    /// What the ICRC of this packet covers.
+    fn fields(self, first: &IpFields, index: u16) -> IpFields {
+        match (self, first.id()) {
+            (Ids::Count, Some(id)) => first.with_id(id.wrapping_add(index)),
+            _ => *first,
+        }
     }
 }
 
+/// The QP that packets are for. What they give it to do, answers above all, it does when the last of them is there,
+/// or one for another QP follows.
+struct Target(Arc<Qp>);
+
+impl Target {
+    fn new(qp: Arc<Qp>) -> Option<Self> {
+        qp.gate.enter().then_some(Self(qp))
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        if self.0.roce().is_some_and(|roce| !roce.kind.is_datagram()) {
+            self.0.roce_transmit();
+        }
+        self.0.gate.leave();
+    }
+}
+
+/// Packets have come for some of these links.
+pub(super) fn packets(links: &Links, packets: &SuperPacket<'_>) {
+    let Some(fields) = IpFields::read(packets.ip) else {
+        return;
+    };
+    let (src, dst) = (fields.src(), fields.dst());
+    let mut ids = Ids::Count;
+    let mut target: Option<Target> = None;
+    for d in packets.datagrams() {
+        let Some(r) = parse(&d) else {
+            continue;
+        };
+        if r.packet.qpn == QPN_MULTICAST {
+            multicast(links, &d, &r, &fields, &mut ids);
+            continue;
+        }
+        if target.as_ref().is_none_or(|t| t.0.number != r.packet.qpn) {
+            // The old one goes first.
+            drop(target.take());
+            target = qp_of(links, r.packet.qpn, &src, &dst).and_then(Target::new);
+        }
+        if let Some(Target(qp)) = &target {
+            if arrives(&qp.dev, &d, &r, &fields, &mut ids) {
+                deliver(qp, &d, &r);
+            }
+        }
+    }
+}
+
+/// The headers, of a partition that everybody is in.
+fn parse(d: &Datagram<'_>) -> Option<Received> {
+    let mut bytes = [0; MAX_HDR_LEN];
+    let bytes = bytes.get_mut(..d.len.min(MAX_HDR_LEN))?;
+    d.chunk().copy_to_slice(0, bytes).ok()?;
+    let r = Packet::parse(bytes, d.len).ok()?;
+    (r.packet.pkey & PKEY_BASE == PKEY_BASE).then_some(r)
+}
+
 /// A packet is for this link: counts it. False: its ICRC is wrong.
-fn arrives(dev: &Device, d: &Datagram<'_>, r: &Received, fields: &IpFields) -> bool {
-    let right = icrc::is_right::<KernelCrc>(fields, d.src_port, d.dst_port, d.payload);
+fn arrives(dev: &Device, d: &Datagram<'_>, r: &Received, fields: &IpFields, ids: &mut Ids) -> bool {
+    let mut right = is_right(d, &ids.fields(fields, d.index));
+    if !right && d.index != 0 && fields.id().is_some() {
+        // What is found out is so of those behind it, too.
+        right = is_right(d, &ids.other().fields(fields, d.index));
+        if right {
+            *ids = ids.other();
+        }
+    }
     if right {
         let group = r.packet.qpn == QPN_MULTICAST;
-        dev.traffic.received(d.payload.len(), group);
+        dev.traffic.received(d.len, group);
     } else {
         dev.counters.count(Counter::CrcErrors);
     }
     right
 }
 
-/// A packet for a QP whose ICRC is right.
-fn deliver(qp: &Arc<Qp>, d: &Datagram<'_>, r: &Received) {
-    if !qp.gate.enter() {
-        return;
+/// Whether the ICRC is right, with these fields of the IP header.
+fn is_right(d: &Datagram<'_>, fields: &IpFields) -> bool {
+    let (mut bth, mut sum) = ([0; BTH_LEN], [0; ICRC_LEN]);
+    let chunk = d.chunk();
+    let Some(end) = d.len.checked_sub(ICRC_LEN).filter(|end| *end >= BTH_LEN) else {
+        return false;
+    };
+    if chunk.copy_to_slice(0, &mut bth).is_err() || chunk.copy_to_slice(end, &mut sum).is_err() {
+        return false;
     }
+    let ports = (d.src_port, d.dst_port);
+    icrc::is_right_of::<KernelCrc>(fields, ports, d.len, &bth, sum, |crc| {
+        chunk.crc32(BTH_LEN, end - BTH_LEN, crc)
+    })
+}
+
+/// A packet whose ICRC is right, for a QP that was entered.
+fn deliver(qp: &Arc<Qp>, d: &Datagram<'_>, r: &Received) {
     match qp.roce().map(|roce| roce.kind) {
         Some(QpKind::Rc | QpKind::Uc) => connected(qp, d, r),
         Some(QpKind::Ud | QpKind::Gsi) => datagram::received(qp, d, r),
         None => {}
     }
-    qp.gate.leave();
+}
+
+/// The same for one of a group, which was not.
+fn deliver_one(qp: &Arc<Qp>, d: &Datagram<'_>, r: &Received) {
+    if let Some(Target(qp)) = &Target::new(qp.clone()) {
+        deliver(qp, d, r);
+    }
 }
 
 /// A packet for a group: every QP of it gets it that belongs to the link by which it came; where these are
 /// many, later.
-fn multicast(links: &Links, d: &Datagram<'_>, r: &Received, fields: &IpFields) {
+fn multicast(links: &Links, d: &Datagram<'_>, r: &Received, fields: &IpFields, ids: &mut Ids) {
     let here = |dev: &Arc<Device>| (dev.netdev.ifindex() == d.ifindex).then(|| dev.clone());
     let Some(dev) = links.find(here) else {
         return;
     };
-    if !arrives(&dev, d, r, fields) {
+    if !arrives(&dev, d, r, fields, ids) {
         return;
     }
     // Longer than any datagram: nobody takes it, and it is not to be kept.
@@ -108,7 +196,7 @@ fn multicast(links: &Links, d: &Datagram<'_>, r: &Received, fields: &IpFields) {
     dev.to_group(
         &gid_of_ip(&fields.dst()),
         || d.keep(),
-        |qp| deliver(qp, d, r),
+        |qp| deliver_one(qp, d, r),
     );
 }
 
@@ -117,9 +205,9 @@ pub(super) fn late(dev: &Arc<Device>) {
     let mut left = LATE;
     while let Some((gid, kept)) = dev.groups.take_late() {
         let d = kept.get();
-        if let Ok(r) = Packet::parse(d.payload, d.payload.len()) {
+        if let Some(r) = parse(d) {
             dev.to_group_late(&gid, |qp| {
-                deliver(qp, d, &r);
+                deliver_one(qp, d, &r);
                 cond_resched();
             });
         }
@@ -148,27 +236,20 @@ fn connected(qp: &Arc<Qp>, d: &Datagram<'_>, r: &Received) {
     let Some(roce) = qp.roce() else {
         return;
     };
-    {
-        let mut connected = roce.connected.lock();
-        let c = &mut *connected;
-        // With the lock held, which a reset takes after it has changed the state.
-        let state = qp.state();
-        if r.packet.opcode.is_request() {
-            if !matches!(
-                state,
-                QpState::Rtr | QpState::Rts | QpState::Sqd | QpState::Sqe
-            ) {
-                return;
-            }
+    let mut connected = roce.connected.lock();
+    let c = &mut *connected;
+    // With the lock held, which a reset takes after it has changed the state.
+    let state = qp.state();
+    if r.packet.opcode.is_request() {
+        if matches!(
+            state,
+            QpState::Rtr | QpState::Rts | QpState::Sqd | QpState::Sqe
+        ) {
             request(qp, c, d, r);
-        } else {
-            if !matches!(state, QpState::Rts | QpState::Sqd) {
-                return;
-            }
-            answered(qp, c, d, r);
         }
+    } else if matches!(state, QpState::Rts | QpState::Sqd) {
+        answered(qp, c, d, r);
     }
-    qp.roce_transmit();
 }
 
 /// Why a request is not executed.
@@ -348,11 +429,12 @@ fn execute(
         Step::AtomicWrite(m) => {
             permits(qp, access::REMOTE_WRITE)?;
             let span = remote(qp, &m, 0, len, Access::RemoteWrite)?;
-            let bytes = d.payload.get(from..).and_then(|b| b.first_chunk());
-            let Some(bytes) = bytes.filter(|_| m.va % 8 == 0) else {
+            let mut bytes = [0; size_of::<u64>()];
+            let copied = d.chunk().copy_to_slice(from, &mut bytes);
+            if copied.is_err() || m.va % 8 != 0 {
                 return Err(denied(qp, Denied::Unaligned));
-            };
-            at_once(qp, &span, AtomicOp::Store(u64::from_ne_bytes(*bytes))).map(|_| 0)
+            }
+            at_once(qp, &span, AtomicOp::Store(u64::from_ne_bytes(bytes))).map(|_| 0)
         }
         Step::Flush(kind, m) => flush(qp, kind, &m).map(|()| 0),
     }

@@ -1,20 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Sending: answers and requests into packets, packets into the network stack.
+//! Sending: answers and requests into packets.
 
 use super::connected::Connected;
-use super::packet::{build, octets, source_port};
-use super::qp::Path;
+use super::out::{Out, Way};
+use super::packet::source_port;
+use super::qp::{Path, RoceQp};
 use crate::cq::{opcode, status};
-use crate::device::Device;
-use crate::kapi::net::netdev::NetNs;
-use crate::kapi::net::udp::{Route, TxPacket};
 use crate::kapi::rdma::av::Av;
 use crate::kapi::rdma::qp::{QpKind, QpState, WC_REG_MR};
 use crate::kapi::sync::Turn;
 use crate::kapi::time;
 use crate::mr::{key_index, sges::gather, sges::Sges, Span};
 use crate::proto::access::{Access, Denied};
+use crate::proto::ib::burst::MAX_PACKETS;
 use crate::proto::ib::requester::{Kind, Request};
 use crate::proto::ib::responses::Next as Answer;
 use crate::proto::ring::queue::Consumer;
@@ -30,7 +29,7 @@ use crate::qp::{Cause, Qp, Record};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-/// Packets of one turn.
+/// Packets of one turn, after which it ends with the super-packet that is being filled.
 const BUDGET: u32 = 128;
 /// Work requests that are taken from the queue for one packet, at most: with the state machines locked.
 const TAKE: u32 = 16;
@@ -39,6 +38,8 @@ const TAKE: u32 = 16;
 pub(super) enum Stop {
     /// Nothing to do.
     Idle,
+    /// There is one, but what was built before has to leave first.
+    Full,
     /// No memory, or the like: try again.
     Later,
     /// The QP is in error now.
@@ -55,45 +56,9 @@ impl From<Error> for Stop {
 pub(super) struct Tx {
     consumer: Consumer,
     buf: SendBuf,
+    out: Out,
     /// Answers have their turn.
-    answer_next: bool,
-}
-
-/// The way that packets go. It is looked up once a turn for as long as the peer is the same, and not kept
-/// beyond that: a route must not outlive its namespace.
-pub(super) struct Way<'a> {
-    dev: &'a Device,
-    net: &'a NetNs,
-    found: Option<(Av, Route)>,
-}
-
-impl<'a> Way<'a> {
-    fn new(dev: &'a Device, net: &'a NetNs) -> Self {
-        Self {
-            dev,
-            net,
-            found: None,
-        }
-    }
-
-    /// Sends a packet to the other end of `av`, and counts it. Without a route it is lost, as it might be on the way.
-    pub(super) fn send(&mut self, av: &Av, packet: TxPacket) {
-        if self.found.as_ref().is_none_or(|(known, _)| known != av) {
-            self.found = Route::find(
-                self.net,
-                av.ifindex,
-                (&av.src, &av.dst),
-                av.traffic_class,
-                av.flow_label,
-            )
-            .map(|route| (*av, route));
-        }
-        if let Some((_, route)) = &self.found {
-            let group = av.dst.is_multicast();
-            self.dev.traffic.sent(octets(av, &packet), group);
-            packet.send(self.net, route, av.sl);
-        }
-    }
+    answering: bool,
 }
 
 impl Tx {
@@ -101,7 +66,8 @@ impl Tx {
         Self {
             consumer: Consumer::new(0),
             buf: [0; MAX_SEND_BYTES],
-            answer_next: false,
+            out: Out::new(),
+            answering: false,
         }
     }
 
@@ -110,12 +76,12 @@ impl Tx {
         *self = Self::new();
     }
 
-    /// Where work requests are taken to, and from where on.
-    pub(super) fn queue(&mut self) -> (&mut SendBuf, &mut Consumer) {
-        (&mut self.buf, &mut self.consumer)
+    /// Where work requests are taken to, from where on, and where packets go.
+    pub(super) fn parts(&mut self) -> (&mut SendBuf, &mut Consumer, &mut Out) {
+        (&mut self.buf, &mut self.consumer, &mut self.out)
     }
 
-    /// Sends what there is to send, as the budget allows.
+    /// Sends what there is to send, as the budget allows. Whatever was built has left at the end.
     pub(super) fn turn(&mut self, qp: &Arc<Qp>) -> Turn {
         let Some(roce) = qp.roce() else {
             return Turn::Done;
@@ -124,9 +90,19 @@ impl Tx {
             return Turn::Done;
         };
         let mut way = Way::new(&qp.dev, &net);
+        let turn = self.packets(qp, roce, &mut way);
+        self.out.send(&mut way);
+        self.out.rest();
+        turn
+    }
+
+    fn packets(&mut self, qp: &Arc<Qp>, roce: &RoceQp, way: &mut Way<'_>) -> Turn {
         // The path after the state, which changes after it.
         let (mut at, mut path) = (qp.state(), roce.path());
-        for _ in 0..BUDGET {
+        for n in 0..BUDGET + MAX_PACKETS {
+            if n >= BUDGET && self.out.is_empty() {
+                break;
+            }
             let state = qp.state();
             if matches!(state, QpState::Reset | QpState::Init) {
                 return Turn::Done;
@@ -135,13 +111,16 @@ impl Tx {
                 (at, path) = (state, roce.path());
             }
             let built = match roce.kind {
-                QpKind::Ud | QpKind::Gsi => self.datagram(qp, &path, &mut way, state),
-                QpKind::Rc | QpKind::Uc => self
-                    .next_packet(qp, &path, state)
-                    .map(|packet| way.send(&path.av, packet)),
+                QpKind::Ud | QpKind::Gsi => self.datagram(qp, &path, way, state),
+                QpKind::Rc | QpKind::Uc => self.next_packet(qp, roce, &path, state),
             };
             match built {
                 Ok(()) => {}
+                Err(Stop::Full) => {
+                    self.out.send(way);
+                    // By super-packets: equal ones stand together.
+                    self.answering = !self.answering;
+                }
                 Err(Stop::Idle) => {
                     match state {
                         QpState::Error => {
@@ -160,24 +139,26 @@ impl Tx {
         Turn::More
     }
 
-    /// The next packet of a connected QP: answers and requests take turns.
-    fn next_packet(&mut self, qp: &Arc<Qp>, path: &Path, state: QpState) -> Result<TxPacket, Stop> {
-        let Some(roce) = qp.roce() else {
-            return Err(Stop::Idle);
-        };
+    /// Adds the next packet of a connected QP: answers and requests take turns.
+    fn next_packet(
+        &mut self,
+        qp: &Arc<Qp>,
+        roce: &RoceQp,
+        path: &Path,
+        state: QpState,
+    ) -> Result<(), Stop> {
         let mut connected = roce.connected.lock();
         let c = &mut *connected;
         for _ in 0..2 {
-            self.answer_next = !self.answer_next;
-            let found = if self.answer_next {
-                answer(qp, c, path, state)
+            let found = if self.answering {
+                answer(qp, c, path, state, &mut self.out)
             } else if matches!(state, QpState::Rts | QpState::Sqd) {
                 self.request(qp, c, path, state)
             } else {
                 Err(Stop::Idle)
             };
             match found {
-                Err(Stop::Idle) => {}
+                Err(Stop::Idle) => self.answering = !self.answering,
                 other => return other,
             }
         }
@@ -190,7 +171,7 @@ impl Tx {
         c: &mut Connected,
         path: &Path,
         state: QpState,
-    ) -> Result<TxPacket, Stop> {
+    ) -> Result<(), Stop> {
         let mut taken = 0;
         while state == QpState::Rts && taken < TAKE && self.take_work(qp, c)? {
             taken += 1;
@@ -289,9 +270,12 @@ impl Tx {
             Kind::Plain | Kind::Empty => piece.len as usize,
             Kind::Read | Kind::Atomic => 0,
         };
-        let port = source_port(path.av.flow_label, qp.number, path.attr.dest_qpn);
+        let flow = flow(qp, path);
+        if !self.out.admits(&flow, &p, len) {
+            return Err(Stop::Full);
+        }
         let mut denied = false;
-        let built = build::<Stop>(&path.av, port, &p, len, |to| {
+        let built = self.out.add::<Stop>(&flow, &p, len, |to| {
             let from = piece.offset as usize;
             match wqe.data {
                 Data::Inline(data) => {
@@ -311,7 +295,7 @@ impl Tx {
         if denied {
             self.fail(qp, number, status::LOC_PROT_ERR);
         }
-        let packet = built?;
+        built?;
         if !c.requester.awaits_answer() {
             c.heard = time::monotonic_raw_ns();
         }
@@ -322,7 +306,7 @@ impl Tx {
         } else {
             super::timer::arm(qp, c, path);
         }
-        Ok(packet)
+        Ok(())
     }
 
     /// Takes a work request from the send queue. False if there is none, or no room for one.
@@ -551,16 +535,29 @@ fn drained(qp: &Arc<Qp>) {
     }
 }
 
-/// The next packet of an answer. In ERROR only the refusal that led there, and what has to come before it.
-fn answer(qp: &Arc<Qp>, c: &mut Connected, path: &Path, state: QpState) -> Result<TxPacket, Stop> {
+/// Where a connected QP sends to.
+fn flow(qp: &Qp, path: &Path) -> (Av, u16) {
+    let port = source_port(path.av.flow_label, qp.number, path.attr.dest_qpn);
+    (path.av, port)
+}
+
+/// Adds the next packet of an answer. In ERROR only the refusal that led there, and what has to come before it.
+fn answer(
+    qp: &Arc<Qp>,
+    c: &mut Connected,
+    path: &Path,
+    state: QpState,
+    out: &mut Out,
+) -> Result<(), Stop> {
     let mtu = c.responder.mtu();
     let next = c.responder.responses.peek(mtu).ok_or(Stop::Idle)?;
     if state == QpState::Error && !c.responder.responses.ends() {
         return Err(Stop::Idle);
     }
-    let port = source_port(path.av.flow_label, qp.number, path.attr.dest_qpn);
-    let packet = |op, psn| {
-        Packet::new(
+    let packet = |op, psn, msn| Packet {
+        syndrome: Syndrome::Ack.number(),
+        msn,
+        ..Packet::new(
             Opcode {
                 service: Service::Rc,
                 op,
@@ -569,58 +566,58 @@ fn answer(qp: &Arc<Qp>, c: &mut Connected, path: &Path, state: QpState) -> Resul
             psn,
         )
     };
-    let built = match next {
+    // The packet, and the memory that it is to carry.
+    let (p, from) = match next {
         Answer::Ack(ack) => {
             let p = Packet {
                 syndrome: ack.syndrome.number(),
-                msn: ack.msn,
-                ..packet(Op::Acknowledge, ack.psn)
+                ..packet(Op::Acknowledge, ack.psn, ack.msn)
             };
-            build::<Stop>(&path.av, port, &p, 0, |_| Ok(()))
+            (p, None)
         }
         Answer::Read {
             remote,
             piece,
             psn,
             msn,
-        } => {
-            let p = Packet {
-                syndrome: Syndrome::Ack.number(),
-                msn,
-                ..packet(Op::ReadResponse(piece.place), psn)
-            };
-            let mut denied = false;
-            let built = build::<Stop>(&path.av, port, &p, piece.len as usize, |to| {
-                let at = remote.va.wrapping_add(u64::from(piece.offset));
-                if to.is_empty() {
-                    return Ok(());
-                }
-                let n = to.len() as u64;
-                Span::remote(qp, remote.rkey, at, n, Access::RemoteRead)
-                    .and_then(|span| span.read(0, to).map_err(|_| Denied::Bounds))
-                    .map_err(|_| {
-                        denied = true;
-                        Stop::Failed
-                    })
-            });
-            if denied {
-                c.responder
-                    .responses
-                    .refuse(Syndrome::Nak(Nak::RemoteAccess));
-                qp.fail(Cause::Access);
-            }
-            built
-        }
+        } => (
+            packet(Op::ReadResponse(piece.place), psn, msn),
+            Some((remote, piece)).filter(|_| piece.len != 0),
+        ),
         Answer::Atomic { original, psn, msn } => {
             let p = Packet {
-                syndrome: Syndrome::Ack.number(),
-                msn,
                 original,
-                ..packet(Op::AtomicAcknowledge, psn)
+                ..packet(Op::AtomicAcknowledge, psn, msn)
             };
-            build::<Stop>(&path.av, port, &p, 0, |_| Ok(()))
+            (p, None)
         }
-    }?;
+    };
+    let len = from.map_or(0, |(_, piece)| piece.len as usize);
+    let flow = flow(qp, path);
+    if !out.admits(&flow, &p, len) {
+        return Err(Stop::Full);
+    }
+    let mut denied = false;
+    let built = out.add::<Stop>(&flow, &p, len, |to| {
+        let Some((remote, piece)) = from else {
+            return Ok(());
+        };
+        let at = remote.va.wrapping_add(u64::from(piece.offset));
+        let n = to.len() as u64;
+        Span::remote(qp, remote.rkey, at, n, Access::RemoteRead)
+            .and_then(|span| span.read(0, to).map_err(|_| Denied::Bounds))
+            .map_err(|_| {
+                denied = true;
+                Stop::Failed
+            })
+    });
+    if denied {
+        c.responder
+            .responses
+            .refuse(Syndrome::Nak(Nak::RemoteAccess));
+        qp.fail(Cause::Access);
+    }
+    built?;
     c.responder.responses.sent();
-    Ok(built)
+    Ok(())
 }

@@ -102,11 +102,26 @@ pub fn is_right<C: Crc32>(ip: &IpFields, src_port: u16, dst_port: u16, packet: &
     let Some((bth, rest)) = covered.split_first_chunk::<BTH_LEN>() else {
         return false;
     };
-    let Ok(len) = u16::try_from(packet.len()) else {
+    let ports = (src_port, dst_port);
+    let rest = |crc| Some(C::crc32(crc, rest));
+    is_right_of::<C>(ip, ports, packet.len(), bth, *sum, rest)
+}
+
+/// The same of a packet of `len` bytes that is not in one piece: `bth` are its first, `sum` its last bytes, and
+/// `rest` continues a remainder over what is between these, if that can be read.
+pub fn is_right_of<C: Crc32>(
+    ip: &IpFields,
+    (src_port, dst_port): (u16, u16),
+    len: usize,
+    bth: &[u8; BTH_LEN],
+    sum: [u8; ICRC_LEN],
+    rest: impl FnOnce(u32) -> Option<u32>,
+) -> bool {
+    let Ok(len) = u16::try_from(len) else {
         return false;
     };
-    let crc = begin::<C>(ip, src_port, dst_port, len, bth);
-    to_wire(C::crc32(crc, rest)) == *sum
+    let begun = begin::<C>(ip, src_port, dst_port, len, bth);
+    rest(begun).is_some_and(|crc| to_wire(crc) == sum)
 }
 
 /// Copies `from` to `at` of `to`.

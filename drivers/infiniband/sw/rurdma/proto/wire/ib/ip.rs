@@ -55,6 +55,27 @@ impl IpFields {
         }
     }
 
+    /// The same with another identification, if there is one.
+    pub fn with_id(self, new: u16) -> Self {
+        match self {
+            IpFields::V4 { src, dst, frag, .. } => IpFields::V4 {
+                src,
+                dst,
+                id: new,
+                frag,
+            },
+            v6 @ IpFields::V6 { .. } => v6,
+        }
+    }
+
+    /// The identification, if there is one.
+    pub fn id(&self) -> Option<u16> {
+        match self {
+            IpFields::V4 { id, .. } => Some(*id),
+            IpFields::V6 { .. } => None,
+        }
+    }
+
     /// Who sent it.
     pub fn src(&self) -> IpAddr {
         match *self {
@@ -70,6 +91,48 @@ impl IpFields {
             IpFields::V6 { dst, .. } => dst.into(),
         }
     }
+}
+
+/// The header of one of the packets that came together behind `header`: the one with this index, the first being
+/// 0, with `payload` bytes behind its UDP header. It is at the end of the result, with zeros before it; `None` as
+/// of [`IpFields::read`].
+pub fn of_packet(header: &[u8], index: u16, payload: usize) -> Option<[u8; IPV6_LEN]> {
+    let id = IpFields::read(header)?.id();
+    let mut out = [0; IPV6_LEN];
+    let start = IPV6_LEN.checked_sub(header.len())?;
+    let ip = out.get_mut(start..)?;
+    ip.copy_from_slice(header);
+    let behind = UDP_LEN + payload;
+    if let Some(first) = id {
+        put(ip, 2, u16::try_from(IPV4_LEN + behind).ok()?)?;
+        put(ip, 4, first.wrapping_add(index))?;
+        put(ip, 10, 0)?;
+        put(ip, 10, checksum(ip))?;
+    } else {
+        put(ip, 4, u16::try_from(behind).ok()?)?;
+    }
+    Some(out)
+}
+
+/// The Internet checksum (RFC 1071) of whole words.
+fn checksum(of: &[u8]) -> u16 {
+    let mut sum = 0u32;
+    let mut words = of.chunks_exact(2);
+    for word in &mut words {
+        if let [high, low] = word {
+            sum += u32::from(u16::from_be_bytes([*high, *low]));
+        }
+    }
+    // Of at most 20 words: twice is enough.
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    !(sum as u16)
+}
+
+/// Puts a word to `at`.
+fn put(to: &mut [u8], at: usize, word: u16) -> Option<()> {
+    to.get_mut(at..at + 2)?.copy_from_slice(&word.to_be_bytes());
+    Some(())
 }
 
 /// The `N` bytes at `at`.
@@ -111,11 +174,34 @@ mod tests {
                 dst: [9; 16],
             })
         );
+        assert_eq!(read.and_then(|f| f.with_id(9).id()), Some(9));
+        assert_eq!(IpFields::read(&v6).and_then(|f| f.with_id(9).id()), None);
         // Options, a length of the other version, nothing.
         v4[0] = 0x65;
         assert_eq!(IpFields::read(&v4), None);
         assert_eq!(IpFields::read(&v6[..IPV4_LEN]), None);
         assert_eq!(IpFields::read(&[0x46; 24]), None);
         assert_eq!(IpFields::read(&[]), None);
+    }
+    #[test]
+    fn headers_of_single_packets() {
+        // The example of the algorithm that everybody knows: 0xb861.
+        let mut v4 = [
+            0x45, 0, 0xff, 0xff, 0xff, 0xfe, 0x40, 0, 0x40, 17, 0, 0, 192, 168, 0, 1, 192, 168, 0,
+            199,
+        ];
+        let out = of_packet(&v4, 2, 0x73 - 28).unwrap_or([1; IPV6_LEN]);
+        assert_eq!(out[..20], [0; 20]);
+        v4[2..6].copy_from_slice(&[0, 0x73, 0, 0]);
+        v4[10..12].copy_from_slice(&[0xb8, 0x61]);
+        assert_eq!(out[20..], v4);
+        let mut v6 = [7u8; IPV6_LEN];
+        v6[0] = 0x60;
+        v6[4..6].copy_from_slice(&[0xff, 0]);
+        let out = of_packet(&v6, 5, 100).unwrap_or([1; IPV6_LEN]);
+        v6[4..6].copy_from_slice(&[0, 108]);
+        assert_eq!(out, v6);
+        assert_eq!(of_packet(&v6, 5, 70_000), None);
+        assert_eq!(of_packet(&[], 5, 100), None);
     }
 }
