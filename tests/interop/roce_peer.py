@@ -126,14 +126,26 @@ def bth(opcode, qpn, psn, ack=False, se=False, mig=True, pad=0, tver=0, pkey=0xF
     return struct.pack(">BBHII", opcode, flags, pkey, resv8a << 24 | qpn, ack << 31 | resv7 << 24 | psn % PSNS)
 
 
-def datagram(src, dst, body, ident=1, tos=0, ttl=64, sport=0xC123, dport=PORT, sum_of=icrc):
+def checksum(data):
+    """The Internet's."""
+    total = sum(struct.unpack(f">{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total ^ 0xFFFF or 0xFFFF
+
+
+def datagram(src, dst, body, ident=1, tos=0, ttl=64, sport=0xC123, dport=PORT, sum_of=icrc, csum=False):
     """An IPv4 packet of `body`, from BTH on, and its ICRC. `sum_of` None: the ICRC is in `body` already."""
     length = 8 + len(body) + (4 if sum_of else 0)
     ip = struct.pack(">BBHHHBBH", 0x45, tos, 20 + length, ident, 0x4000, ttl, socket.IPPROTO_UDP, 0)
     ip += socket.inet_aton(src) + socket.inet_aton(dst)
     # No UDP checksum: IPv4 allows that.
     udp = struct.pack(">HHHH", sport, dport, length, 0)
-    return ip + udp + body + (sum_of(ip, udp, body) if sum_of else b"")
+    rest = body + (sum_of(ip, udp, body) if sum_of else b"")
+    if csum:
+        pseudo = ip[12:] + struct.pack(">HH", socket.IPPROTO_UDP, length)
+        udp = udp[:6] + struct.pack(">H", checksum(pseudo + udp + rest))
+    return ip + udp + rest
 
 
 @dataclass

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """rurdma's RoCEv2 and rxe, both ways: the server is named first."""
 
+import json
+
 import pytest
 from ends import both, run_at, serve
 from rvm import gid_index, run, wait_until
@@ -104,6 +106,32 @@ def test_rping(ends, server, size):
     s, c = ends.roles(server)
     args = f"-a {s.ip} -C 10 -S {size} -V"
     both(s.node, c.node, f"rping -s {args}", f"rping -c {args}")
+
+
+@BOTH
+def test_super_packets(ends, server):
+    """Those that rurdma sends are cut for rxe, whose packets come one by one."""
+    s, c = ends.roles(server)
+
+    def offload(state):
+        for x in (s, c):
+            run_at(x.node, f"ethtool -K {x.netdev} gso {state} tx-udp-segmentation {state}")
+
+    def lengths():
+        """Mean length of what rxe's netdev has received."""
+        (row,) = json.loads(run(f"ip -s -j link show {ends.rxe.netdev}").out)
+        return row["stats64"]["rx"]["bytes"], row["stats64"]["rx"]["packets"]
+
+    offload("on")
+    try:
+        octets, frames = lengths()
+        args = f"-a {s.ip} -C 10 -S 60000 -V"
+        both(s.node, c.node, f"rping -s {args}", f"rping -c {args}")
+        now = lengths()
+        # Acknowledges among them.
+        assert (now[0] - octets) / (now[1] - frames) > 1500
+    finally:
+        offload("off")
 
 
 @BOTH

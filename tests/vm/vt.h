@@ -189,6 +189,13 @@ static inline void resolve(struct end *e, uint16_t port)
 	OK(rdma_create_id(e->ch, &e->id, NULL, RDMA_PS_TCP));
 	OK(rdma_resolve_addr(e->id, NULL, addr_port(address, port), 5000));
 	CM_EXPECT(e->ch, ADDR_RESOLVED);
+	/* RC of InfiniBand: 4 us times 2 to this power until a packet is sent again; of both ends. */
+	if (getenv("VT_ACK_TIMEOUT")) {
+		uint8_t t = (uint8_t)atoi(getenv("VT_ACK_TIMEOUT"));
+
+		OK(rdma_set_option(e->id, RDMA_OPTION_ID, RDMA_OPTION_ID_ACK_TIMEOUT, &t,
+				   sizeof(t)));
+	}
 	OK(rdma_resolve_route(e->id, 5000));
 	CM_EXPECT(e->ch, ROUTE_RESOLVED);
 }

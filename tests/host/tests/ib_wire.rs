@@ -5,6 +5,7 @@
 #![allow(missing_docs)]
 
 use proptest::prelude::*;
+use rurdma_host_tests::proto::ib::burst::{Burst, MAX_BYTES, MAX_PACKETS};
 use rurdma_host_tests::proto::serial::Psn;
 use rurdma_host_tests::proto::wire::ib::icrc::{self, Bitwise, Crc32 as _};
 use rurdma_host_tests::proto::wire::ib::ip::IpFields;
@@ -192,4 +193,42 @@ fn icrc_of_a_whole_packet() {
         assert!(!right(&bytes[..n]));
     }
     assert!(!right(&vec![0; 70_000]));
+}
+
+proptest! {
+    /// Packets that leave together, in however many super-packets, are those that went in: cut where the size says,
+    /// with identifications that count.
+    #[test]
+    fn super_packets_are_cut_into_what_went_in(
+        lengths in prop::collection::vec(prop_oneof![4 => Just(1044usize), 1 => Just(1060), 1 => 16..1100usize], 1..400),
+        max in 1..=MAX_PACKETS,
+        first in any::<u16>(),
+    ) {
+        let mut cut: Vec<(usize, u16)> = Vec::new();
+        let mut id = first;
+        let mut send = |b: &Burst| {
+            prop_assert!(b.packets() <= max && b.bytes() <= MAX_BYTES);
+            let chunk = b.chunk().map_or(b.bytes(), usize::from);
+            prop_assert_eq!(b.chunk().is_none(), b.packets() == 1);
+            let pieces = b.bytes().div_ceil(chunk);
+            prop_assert_eq!(pieces as u32, b.packets());
+            for i in 0..pieces {
+                cut.push((chunk.min(b.bytes() - i * chunk), id.wrapping_add(i as u16)));
+            }
+            id = id.wrapping_add(b.packets() as u16);
+            Ok(())
+        };
+        let mut b = Burst::new(max);
+        for len in &lengths {
+            if !b.admits(*len) {
+                send(&b)?;
+                b = Burst::new(max);
+                prop_assert!(b.admits(*len));
+            }
+            b.add(*len);
+        }
+        send(&b)?;
+        let went_in = lengths.iter().zip(0u16..).map(|(len, i)| (*len, first.wrapping_add(i)));
+        prop_assert!(went_in.eq(cut));
+    }
 }
