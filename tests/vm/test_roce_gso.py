@@ -73,12 +73,6 @@ def ready(p):
             wait_until(lambda x=x, ip=ip: gid_index(x.dev, ip, x.name) is not None)
 
 
-def gro_waits(node):
-    """For 20 ms."""
-    queue = f"/sys/class/net/{node.netdev}"
-    node.run(f"echo 20000000 > {queue}/gro_flush_timeout")
-
-
 def offload(p, what):
     for x in (p.a, p.b):
         x.run(f"ethtool -K {x.netdev} {what}")
@@ -220,11 +214,5 @@ def test_knob(module):
                     transfer(p, 1 << 20, 2, to=to)
                 assert a.frames >= a.packets
                 assert a.mean < MTU
-            # Where packets come one by one, GRO waits for more only if it is told to.
-            offload(p, "gro on")
-            gro_waits(p.a)
-            with arrivals(p.a) as a:
-                transfer(p, 1 << 20, 2)
-            assert a.frames > 3 * a.skbs
     finally:
         run("modprobe -r rurdma && modprobe rurdma")
