@@ -5,10 +5,10 @@
 mod common;
 
 use proptest::prelude::*;
-use rurdma_host_tests::proto::ring::doorbell::{sleep_check, NeedWakeup, Pending};
+use rurdma_host_tests::proto::ring::doorbell::{sleep_check, NeedWakeup, Pending, Scan};
 use rurdma_host_tests::proto::ring::queue::{Consumer, Corrupt, Producer};
 use rurdma_host_tests::proto::ring::{
-    ARM_ANY, ARM_NONE, ARM_SOLICITED, DB_NEED_WAKEUP, FLAG_FLUSH,
+    DoorbellMem, ARM_ANY, ARM_NONE, ARM_SOLICITED, DB_NEED_WAKEUP, FLAG_FLUSH,
 };
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -209,6 +209,80 @@ fn sleep_only_without_work() {
     let ring = common::ring(1, 16);
     ring.set_flags_and_fence(FLAG_FLUSH);
     assert_eq!(ring.flags().load(Relaxed), FLAG_FLUSH);
+}
+
+fn ring_doorbell(db: &DoorbellMem, slot: u32) {
+    let word = slot as usize / 64;
+    db.pending(word).unwrap().fetch_or(1 << (slot % 64), AcqRel);
+    db.summary(word / 64)
+        .unwrap()
+        .fetch_or(1 << (word % 64), AcqRel);
+}
+
+#[test]
+fn a_scan_finds_each_doorbell_once() {
+    let db = common::doorbells(32768);
+    let rung = [0, 1, 63, 64, 4095, 4096, 20000, 32767];
+    let mut scan = Scan::new();
+    assert_eq!(scan.next(&db), None);
+    for slot in rung {
+        ring_doorbell(&db, slot);
+        ring_doorbell(&db, slot);
+    }
+    let mut found: Vec<u32> = std::iter::from_fn(|| scan.next(&db)).collect();
+    found.sort_unstable();
+    assert_eq!(found, rung);
+    assert!(scan.is_empty() && !db.any_pending());
+    // What a process writes that has no slots there.
+    let small = common::doorbells(70);
+    small.summary(0).unwrap().store(u64::MAX, Relaxed);
+    assert!(small.summary(1).is_none());
+    small.pending(1).unwrap().store(u64::MAX, Relaxed);
+    let found: Vec<u32> = std::iter::from_fn(|| scan.next(&small)).collect();
+    assert_eq!(found, [64, 65, 66, 67, 68, 69]);
+    assert_eq!(scan.next(&small), None);
+}
+
+#[test]
+fn a_scan_keeps_what_it_has_taken() {
+    let db = common::doorbells(32768);
+    let mut scan = Scan::new();
+    for slot in [5, 6, 300, 4000] {
+        ring_doorbell(&db, slot);
+    }
+    let first = scan.next(&db).unwrap();
+    assert!(!scan.is_empty());
+    // The rest of what was taken, and then what was not.
+    ring_doorbell(&db, 9000);
+    let taken: Vec<u32> = std::iter::from_fn(|| scan.next_taken(&db)).collect();
+    assert!(scan.is_empty());
+    let mut all = vec![first];
+    all.extend(taken);
+    assert_eq!(all, [5, 6, 300, 4000]);
+    db.take_pending(|slot| all.push(slot));
+    assert_eq!(all, [5, 6, 300, 4000, 9000]);
+}
+
+/// A doorbell that is rung all the time, and others.
+#[test]
+fn a_scan_is_fair() {
+    let db = common::doorbells(32768);
+    let mut scan = Scan::new();
+    for loud in [0, 64, 20000] {
+        for slot in [63, 65, 4096, 32767] {
+            ring_doorbell(&db, slot);
+        }
+        let mut turns = 0;
+        let mut left = 4;
+        while left > 0 {
+            ring_doorbell(&db, loud);
+            let slot = scan.next(&db).unwrap();
+            left -= u32::from(slot != loud);
+            turns += 1;
+            assert!(turns < 20, "{loud} keeps others from having their turn");
+        }
+        while scan.next(&db).is_some() {}
+    }
 }
 
 /// Two real threads, many wraps.

@@ -8,7 +8,9 @@ use loom::sync::atomic::{fence, AtomicU32, Ordering};
 use loom::sync::{Arc, Mutex};
 use loom::thread;
 use rurdma_model_tests::proto::owner::{Ownership, Turn};
-use rurdma_model_tests::proto::ring::doorbell::{sleep_check, NeedWakeup, Pending};
+use rurdma_model_tests::proto::ring::doorbell::{
+    ask_for_wakeups, sleep_check, NeedWakeup, Pending, Scan,
+};
 use rurdma_model_tests::proto::ring::queue::{Consumer, Producer};
 use rurdma_model_tests::proto::ring::resize::Transfer;
 use rurdma_model_tests::proto::ring::{
@@ -208,6 +210,126 @@ fn no_wakeup_is_lost() {
 #[should_panic(expected = "work left behind")]
 fn without_the_users_fence_a_wakeup_is_lost() {
     doorbell(false);
+}
+
+/// A context: its doorbells, a ring, and how much of that was executed.
+struct Context {
+    db: DoorbellMem,
+    status: StatusMem,
+    ring: RingMem,
+    seen: AtomicU32,
+}
+
+impl Context {
+    /// Executes the work of a doorbell that was taken.
+    fn execute(&self, slot: u32) {
+        assert_eq!(slot, 3);
+        let producer = self.ring.producer().load(Ordering::Acquire);
+        self.seen.fetch_max(producer, Ordering::Relaxed);
+    }
+
+    /// What a kick does, and whoever has to leave.
+    fn run_rung(&self) {
+        self.db.take_pending(|slot| self.execute(slot));
+    }
+
+    /// The process posts for the `n`th time, and kicks if it is asked for.
+    fn post(&self, n: u32) {
+        self.ring.producer().store(n, Ordering::Release);
+        self.db
+            .pending(0)
+            .unwrap()
+            .fetch_or(1 << 3, Ordering::AcqRel);
+        self.db.summary(0).unwrap().fetch_or(1, Ordering::AcqRel);
+        fence(Ordering::SeqCst);
+        if self.status.flags().load(Ordering::Relaxed) & DB_NEED_WAKEUP != 0 {
+            self.run_rung();
+        }
+    }
+
+    /// As [`Self::run_rung`], with what a scan has taken already.
+    fn see_off(&self, scan: &mut Scan) {
+        while let Some(slot) = scan.next_taken(&self.db) {
+            self.execute(slot);
+        }
+        self.run_rung();
+    }
+}
+
+/// The poller comes to a context that kicks, looks once, and leaves, `posts` posts meanwhile: each is
+/// executed by somebody, and nobody has to do anything for it afterwards. Of two posts the interleavings with
+/// three switches in the midst of a thread are tried.
+fn visit(posts: u32, leave: impl Fn(&Context, &mut Scan) + Copy + Send + Sync + 'static) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = (posts > 1).then_some(3);
+    model.check(move || {
+        let context = Arc::new(Context {
+            db: DoorbellMem::model(64),
+            status: StatusMem::model(),
+            ring: RingMem::model(2, STRIDE),
+            seen: AtomicU32::new(0),
+        });
+        context.status.set_need_wakeup();
+        let c = context.clone();
+        let process = thread::spawn(move || (1..=posts).for_each(|n| c.post(n)));
+        context.status.clear_need_wakeup();
+        let mut scan = Scan::new();
+        if let Some(slot) = scan.next(&context.db) {
+            context.execute(slot);
+        }
+        leave(&context, &mut scan);
+        process.join().unwrap();
+        assert_eq!(
+            context.seen.load(Ordering::Relaxed),
+            posts,
+            "work left behind"
+        );
+    });
+}
+
+/// It leaves because there is no work.
+fn rest(context: &Context, scan: &mut Scan) {
+    while !(scan.is_empty() && sleep_check(&context.status, &context.db)) {
+        if let Some(slot) = scan.next(&context.db) {
+            context.execute(slot);
+        } else {
+            // Only the summary bit was there yet.
+            thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn a_poller_that_comes_and_rests_leaves_no_work_behind() {
+    visit(1, rest);
+    visit(2, rest);
+}
+
+#[test]
+fn a_poller_that_comes_and_must_go_leaves_no_work_behind() {
+    let go = |context: &Context, scan: &mut Scan| {
+        ask_for_wakeups(&context.status);
+        context.see_off(scan);
+    };
+    visit(1, go);
+    visit(2, go);
+}
+
+#[test]
+#[should_panic(expected = "work left behind")]
+fn a_poller_that_does_not_look_again_leaves_work_behind() {
+    visit(1, |context, _| ask_for_wakeups(&context.status));
+}
+
+#[test]
+#[should_panic(expected = "work left behind")]
+fn without_the_pollers_fence_work_is_left_behind() {
+    visit(1, |context, scan| {
+        context.status.set_need_wakeup();
+        if scan.is_empty() && context.db.any_pending() {
+            context.see_off(scan);
+        }
+    });
 }
 
 /// Two takers (poller and kick) and a poster: work is taken once.

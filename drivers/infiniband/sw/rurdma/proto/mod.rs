@@ -18,6 +18,7 @@ pub mod atomic;
 pub mod ib;
 pub mod iwarp;
 pub mod owner;
+pub mod pace;
 pub mod ring;
 pub mod serial;
 pub mod sync;

@@ -21,16 +21,19 @@ pub trait Pending {
     fn any_pending(&self) -> bool;
 }
 
+/// Clears the lowest set bit of a word; its number.
+fn take_bit(word: &mut u64) -> Option<usize> {
+    if *word == 0 {
+        return None;
+    }
+    let bit = word.trailing_zeros();
+    *word &= word.wrapping_sub(1);
+    Some(bit as usize)
+}
+
 /// Iterates over the set bits of a word.
 fn bits(mut word: u64) -> impl Iterator<Item = usize> {
-    core::iter::from_fn(move || {
-        if word == 0 {
-            return None;
-        }
-        let bit = word.trailing_zeros();
-        word &= word.wrapping_sub(1);
-        Some(bit as usize)
-    })
+    core::iter::from_fn(move || take_bit(&mut word))
 }
 
 impl Pending for DoorbellMem {
@@ -69,6 +72,67 @@ impl Pending for DoorbellMem {
     }
 }
 
+/// A look at doorbells one after the other, around and around. It may be interrupted after each: what
+/// was taken and not handed out yet is kept here, and has its turn first. A doorbell that is rung all the
+/// time does not keep others from having their turn.
+#[derive(Debug, Default)]
+pub struct Scan {
+    /// The summary word that was taken last, and what is left of it.
+    at: usize,
+    summary: u64,
+    /// The same of pending bits: the slot of the first, what is left.
+    base: u32,
+    pending: u64,
+}
+
+impl Scan {
+    /// From the beginning.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The next slot that was rung; `None` if there is none, in one way around.
+    pub fn next(&mut self, db: &DoorbellMem) -> Option<u32> {
+        // The word that was begun, then each once.
+        for _ in 0..=DB_SUMMARY_WORDS {
+            if let Some(slot) = self.next_taken(db) {
+                return Some(slot);
+            }
+            self.at = (self.at + 1) % DB_SUMMARY_WORDS;
+            if let Some(summary) = db.summary(self.at) {
+                // The exchange dirties the line; most words have nothing.
+                if summary.load_relaxed() != 0 {
+                    self.summary = summary.exchange(0);
+                }
+            }
+        }
+        None
+    }
+
+    /// The next slot of what was taken already. At the end of the look this is called until there is none.
+    pub fn next_taken(&mut self, db: &DoorbellMem) -> Option<u32> {
+        loop {
+            while let Some(bit) = take_bit(&mut self.pending) {
+                let slot = self.base + bit as u32;
+                if slot < db.slots() {
+                    return Some(slot);
+                }
+            }
+            let word = self.at * 64 + take_bit(&mut self.summary)?;
+            // A process may set bits for words that do not exist.
+            if let Some(pending) = db.pending(word) {
+                self.base = word as u32 * 64;
+                self.pending = pending.exchange(0);
+            }
+        }
+    }
+
+    /// Whether nothing is kept here.
+    pub fn is_empty(&self) -> bool {
+        self.summary == 0 && self.pending == 0
+    }
+}
+
 /// The `NEED_WAKEUP` flag of a context.
 pub trait NeedWakeup {
     /// Asks posters to kick from now on; not enough to go to sleep, see [`sleep_check`].
@@ -85,6 +149,13 @@ impl NeedWakeup for StatusMem {
     fn clear_need_wakeup(&self) {
         self.flags().store_relaxed(0);
     }
+}
+
+/// What a poller does that has to leave at once, work or not: asks for wakeups. It then sees to what is
+/// pending. As with [`sleep_check`], each post is seen by that, or its poster has seen the flag.
+pub fn ask_for_wakeups(status: &StatusMem) {
+    status.set_need_wakeup();
+    fence();
 }
 
 /// What a poller does before it sleeps: asks for wakeups, then looks for work once more. Returns

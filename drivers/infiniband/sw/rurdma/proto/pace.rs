@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! When a process's doorbells are worth polling, and for how long.
+//!
+//! A poller is a CPU that does nothing else. It pays where a process keeps posting faster than its
+//! work is done: then posts cost no system call, and are executed beside it. It does not pay where the
+//! process waits for an answer to each post: then whoever posts executes best himself.
+//!
+//! There is no clock here. Times are nanoseconds of a clock that does not go back; `limit` is the
+//! longest that a poller may look without finding anything.
+
+#![forbid(unsafe_code)]
+
+/// Kicks that are looked at together.
+const KICKS: u32 = 8;
+/// How long a context is left alone after the poller's CPU was crowded: at first, and at most.
+const REST: u64 = 8_000_000;
+const MAX_REST: u64 = 512_000_000;
+/// How long it waits for the CPU, in case that there is another one for it: nobody relies on it meanwhile.
+const PATIENCE: u64 = 20_000_000;
+/// Microseconds that it leaves the CPU to others meanwhile, between two looks whether they are gone: at
+/// first, and at most.
+const NAP: u32 = 100;
+const MAX_NAP: u32 = 3200;
+
+/// A kick, as it was.
+#[derive(Clone, Copy, Debug)]
+pub struct Kick {
+    /// When it began.
+    pub begin: u64,
+    /// When it ended; it executes what was posted.
+    pub end: u64,
+    /// What was posted before was not complete when it began.
+    pub behind: bool,
+    /// No other of this context was on its way at the same time.
+    pub alone: bool,
+}
+
+/// What is known of how a context posts.
+#[derive(Debug, Default)]
+pub struct Pace {
+    /// When the first of the kicks began that are looked at together.
+    since: u64,
+    /// Time that was spent in them.
+    busy: u64,
+    /// How many they are, and how many of them came with work before them.
+    kicks: u32,
+    behind: u32,
+    /// The end of the last one.
+    last: u64,
+    /// How long the poller looked for more; 0: it never did.
+    spin: u64,
+    /// When it last found something, and when the first kick came after it had left.
+    found: u64,
+    next: Option<u64>,
+    /// How long it left the context alone, and until when.
+    rest: u64,
+    rest_until: u64,
+}
+
+/// Why a poller leaves a context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    /// Nothing was posted for a while.
+    Idle,
+    /// Somebody else has more use for the CPU.
+    Crowded,
+}
+
+impl Pace {
+    /// Of a context that nobody has posted to.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// There was a kick. Says whether a poller would pay from here on.
+    ///
+    /// It would where posts stream: of [`KICKS`] kicks in a row, each soon after the one before, half came
+    /// while there was unfinished work, or they took half of the time. Of two ends that wait for each other
+    /// each takes less. Where threads kick at the same time they have more CPUs than a poller has.
+    pub fn kicked(&mut self, kick: Kick, limit: u64) -> bool {
+        self.next.get_or_insert(kick.begin);
+        let late = kick.begin.saturating_sub(self.last) > limit;
+        self.last = self.last.max(kick.end);
+        if late || !kick.alone {
+            self.kicks = 0;
+        }
+        if !kick.alone {
+            return false;
+        }
+        if self.kicks == 0 {
+            self.since = kick.begin;
+            self.busy = 0;
+            self.behind = 0;
+        }
+        self.kicks += 1;
+        self.busy += kick.end.saturating_sub(kick.begin);
+        self.behind += u32::from(kick.behind);
+        if self.kicks < KICKS {
+            return false;
+        }
+        self.kicks = 0;
+        let passed = kick.end.saturating_sub(self.since);
+        let streams = self.busy >= passed / 2 || self.behind >= KICKS / 2;
+        streams && kick.end >= self.rest_until
+    }
+
+    /// The poller comes. If it left too early the last time it now stays longer, if it stayed in vain, not
+    /// so long.
+    pub fn begin(&mut self, now: u64, limit: u64) -> Watch {
+        let gap = self.next.unwrap_or(now).saturating_sub(self.found);
+        let spin = match self.spin {
+            0 => limit,
+            spin if gap <= limit => spin.saturating_mul(2),
+            spin if gap > limit.saturating_mul(8) => spin / 2,
+            spin => spin,
+        };
+        self.spin = spin.clamp(limit / 16, limit);
+        Watch {
+            came: now,
+            spin: self.spin,
+            found: now,
+        }
+    }
+
+    /// It leaves.
+    pub fn end(&mut self, watch: &Watch, now: u64, why: Leave) {
+        self.found = watch.found;
+        self.next = None;
+        match why {
+            Leave::Idle => self.rest = 0,
+            Leave::Crowded => {
+                // It was worth while.
+                if now.saturating_sub(watch.came) >= MAX_REST {
+                    self.rest = 0;
+                }
+                self.rest = self.rest.saturating_mul(2).clamp(REST, MAX_REST);
+                self.rest_until = now.saturating_add(self.rest);
+            }
+        }
+    }
+}
+
+/// A poller looks after a context.
+#[derive(Debug)]
+pub struct Watch {
+    came: u64,
+    spin: u64,
+    found: u64,
+}
+
+impl Watch {
+    /// It found something.
+    pub fn found(&mut self, now: u64) {
+        self.found = now;
+    }
+
+    /// Whether it has looked long enough for more.
+    pub fn is_over(&self, now: u64, limit: u64) -> bool {
+        now.saturating_sub(self.found) >= self.spin.min(limit)
+    }
+}
+
+/// Somebody else wants the poller's CPU.
+#[derive(Debug, Default)]
+pub struct Crowd {
+    since: Option<u64>,
+    nap: u32,
+}
+
+impl Crowd {
+    /// Nobody does.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many microseconds it is his next.
+    pub fn nap(&mut self) -> u32 {
+        self.nap = self.nap.saturating_mul(2).clamp(NAP, MAX_NAP);
+        self.nap
+    }
+
+    /// He wanted it at `before`, had it, and now it is `now`. Whether it is too long.
+    pub fn lasts(&mut self, before: u64, now: u64) -> bool {
+        let since = *self.since.get_or_insert(before);
+        now.saturating_sub(since) >= PATIENCE
+    }
+
+    /// Nobody does any more.
+    pub fn over(&mut self) {
+        *self = Self::new();
+    }
+}
+
+#[cfg(all(any(test, CONFIG_KUNIT = "y"), not(loom)))]
+#[cfg_attr(CONFIG_KUNIT = "y", ::kernel::macros::kunit_tests(rurdma_proto_pace))]
+mod tests {
+    use super::*;
+
+    const LIMIT: u64 = 1_000_000;
+
+    /// Kicks that take `busy` each and come every `every`; the number of the one that wants a poller.
+    fn wanted(pace: &mut Pace, start: u64, busy: u64, every: u64, behind: bool) -> Option<u32> {
+        (0..64).find(|n| {
+            let begin = start + u64::from(*n) * every;
+            let kick = Kick {
+                begin,
+                end: begin + busy,
+                behind,
+                alone: true,
+            };
+            pace.kicked(kick, LIMIT)
+        })
+    }
+
+    #[test]
+    fn a_stream_wants_a_poller() {
+        // All the time, or half of it, in the kernel.
+        assert_eq!(wanted(&mut Pace::new(), 5, 10_000, 10_000, false), Some(7));
+        assert_eq!(wanted(&mut Pace::new(), 5, 10_000, 19_000, false), Some(7));
+        // Kicks that find the socket full are short.
+        assert_eq!(wanted(&mut Pace::new(), 5, 500, 20_000, true), Some(7));
+    }
+
+    #[test]
+    fn an_exchange_wants_none() {
+        assert_eq!(wanted(&mut Pace::new(), 5, 10_000, 25_000, false), None);
+        // Nor what is slow, however long it takes.
+        assert_eq!(
+            wanted(&mut Pace::new(), 5, 2 * LIMIT, 4 * LIMIT, true),
+            None
+        );
+    }
+
+    #[test]
+    fn threads_want_none() {
+        let mut pace = Pace::new();
+        for n in 0..64 {
+            let kick = Kick {
+                begin: n * 100,
+                end: n * 100 + 90,
+                behind: true,
+                alone: n % 4 != 0,
+            };
+            assert!(!pace.kicked(kick, LIMIT));
+        }
+    }
+
+    #[test]
+    fn a_pause_begins_anew() {
+        let mut pace = Pace::new();
+        let kick = |begin| Kick {
+            begin,
+            end: begin + 90,
+            behind: true,
+            alone: true,
+        };
+        for n in 0..7 {
+            assert!(!pace.kicked(kick(n * 100), LIMIT));
+        }
+        assert_eq!(wanted(&mut pace, 3 * LIMIT, 90, 100, true), Some(7));
+    }
+
+    #[test]
+    fn it_looks_longer_where_it_left_too_early() {
+        let mut pace = Pace::new();
+        let mut now = LIMIT;
+        // Bursts that come after so many times the limit.
+        for (gap, spin) in [
+            (0, LIMIT),
+            (2, LIMIT),
+            (100, LIMIT / 2),
+            (100, LIMIT / 4),
+            (9, LIMIT / 8),
+            (8, LIMIT / 8),
+            (100, LIMIT / 16),
+            (100, LIMIT / 16),
+            (1, LIMIT / 8),
+            (0, LIMIT / 4),
+        ] {
+            now += gap * LIMIT;
+            // The kicks before it comes take their time.
+            assert!(wanted(&mut pace, now, LIMIT / 2, LIMIT / 2, false).is_some());
+            now += 4 * LIMIT;
+            let watch = pace.begin(now, LIMIT);
+            assert_eq!(watch.spin, spin, "after {gap}");
+            assert!(!watch.is_over(now + spin - 1, LIMIT));
+            assert!(watch.is_over(now + spin, LIMIT));
+            // A limit that is lowered meanwhile is in force at once.
+            assert!(watch.is_over(now + 10, 10));
+            pace.end(&watch, now + spin, Leave::Idle);
+        }
+    }
+
+    #[test]
+    fn a_crowd_has_it_left_alone() {
+        let mut pace = Pace::new();
+        let mut now = 1;
+        for rest in [REST, 2 * REST, 4 * REST] {
+            let watch = pace.begin(now, LIMIT);
+            pace.end(&watch, now, Leave::Crowded);
+            assert_eq!(wanted(&mut pace, now, 1000, 1000, true), None);
+            let start = now + rest - 1000;
+            assert!(wanted(&mut pace, start, 1000, 1000, true).is_some());
+            now = start + 100_000;
+        }
+        let watch = pace.begin(now, LIMIT);
+        now += MAX_REST;
+        pace.end(&watch, now, Leave::Crowded);
+        now += REST;
+        assert!(wanted(&mut pace, now, 1000, 1000, true).is_some());
+        let watch = pace.begin(now, LIMIT);
+        pace.end(&watch, now, Leave::Idle);
+        assert!(wanted(&mut pace, now, 1000, 1000, true).is_some());
+
+        let mut crowd = Crowd::new();
+        for _ in 0..2 {
+            let naps: [u32; 7] = core::array::from_fn(|_| crowd.nap());
+            assert_eq!(naps, [100, 200, 400, 800, 1600, 3200, 3200]);
+            crowd.over();
+        }
+        assert!(!crowd.lasts(7, 17));
+        assert!(!crowd.lasts(50, PATIENCE + 6));
+        assert!(crowd.lasts(PATIENCE, PATIENCE + 7));
+        crowd.over();
+        assert!(!crowd.lasts(PATIENCE, PATIENCE + 7));
+    }
+}
