@@ -6,6 +6,7 @@ use crate::device::Device;
 use crate::kapi::rdma::attr::{PortImmutable, Protocol};
 use crate::kapi::rdma::qp::{QpKind, QpState};
 use crate::kapi::rdma::qp_attr::{QpAttr, QpQuery};
+use crate::kapi::sync::Turn;
 use crate::qp::Qp;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -85,8 +86,9 @@ pub(crate) trait Transport: Sync {
     /// Forget the old connection, and wait for whoever works on it; the state is RESET. Process
     /// context.
     fn reset(&self, qp: &Arc<Qp>) -> Result;
-    /// There may be work: do it. In ERROR, flush the send queue. Process context.
-    fn run(&self, qp: &Arc<Qp>);
+    /// There may be work: do it. In ERROR, flush the send queue. With `More`, the caller sees to another call.
+    /// Process context.
+    fn run(&self, qp: &Arc<Qp>) -> Turn;
     /// The QP's timer has run down. Process context.
     fn timer(&self, _qp: &Arc<Qp>) {}
     /// The QP is being destroyed; nobody works on it any more.

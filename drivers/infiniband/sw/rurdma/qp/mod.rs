@@ -9,7 +9,7 @@ use crate::device::Device;
 use crate::kapi::rdma::mmap::Mapping;
 use crate::kapi::rdma::qp::{QpCap, QpHandle, QpState};
 use crate::kapi::rdma::ring::Ring;
-use crate::kapi::sync::{Gate, SpinLockIrq};
+use crate::kapi::sync::{Gate, SpinLockIrq, Turn};
 use crate::kapi::timer;
 use crate::pd::Pd;
 use crate::proto::ring::queue::Producer;
@@ -203,21 +203,30 @@ impl Qp {
         timer::disarm::<Qp, 1>(self);
     }
 
-    /// A process's doorbell rang, in its own context: does the work here.
-    pub(crate) fn kick(self: &Arc<Self>) {
-        self.run();
+    /// Whether sends that were begun are not complete. Any context.
+    pub(crate) fn is_behind(&self) -> bool {
+        !self.sent.lock().is_empty()
     }
 
-    /// Does what there is to do. Process context.
-    fn run(self: &Arc<Self>) {
-        if !self.gate.enter() {
-            return;
+    /// A process's doorbell rang, in its own context: does the work here, and leaves to the workqueue what
+    /// exceeds the budget.
+    pub(crate) fn kick(self: &Arc<Self>) {
+        if self.run() == Turn::More {
+            self.queue_work();
         }
-        self.dev.transport.run(self);
+    }
+
+    /// Does what there is to do. With `More`, the caller sees to another call. Process context.
+    pub(crate) fn run(self: &Arc<Self>) -> Turn {
+        if !self.gate.enter() {
+            return Turn::Done;
+        }
+        let turn = self.dev.transport.run(self);
         if self.state() == QpState::Error {
             self.flush_recv();
         }
         self.gate.leave();
+        turn
     }
 }
 
@@ -236,6 +245,6 @@ impl WorkItem for Qp {
     type Pointer = Arc<Qp>;
 
     fn run(this: Arc<Qp>) {
-        Qp::run(&this);
+        this.kick();
     }
 }

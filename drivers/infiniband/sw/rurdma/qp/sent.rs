@@ -72,6 +72,11 @@ impl Sent {
         self.records.get_mut(number as usize & mask)
     }
 
+    /// Whether all are complete.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.head == self.tail
+    }
+
     /// Whether another send may be started.
     pub(crate) fn has_room(&self) -> bool {
         (self.tail.wrapping_sub(self.head) as usize) < self.records.len()

@@ -10,6 +10,7 @@ use crate::kapi::abi::CAP_ATOMIC_IMM;
 use crate::kapi::rdma::attr::{PortImmutable, Protocol};
 use crate::kapi::rdma::qp::{mtu_to_enum, QpState};
 use crate::kapi::rdma::qp_attr::QpAttr;
+use crate::kapi::sync::Turn;
 use crate::qp::Qp;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -96,10 +97,8 @@ impl Transport for Iwarp {
         qp.streaming().ok_or(EINVAL)?.stream_reset()
     }
 
-    fn run(&self, qp: &Arc<Qp>) {
-        if let Some(qp) = qp.streaming() {
-            qp.stream_run();
-        }
+    fn run(&self, qp: &Arc<Qp>) -> Turn {
+        qp.streaming().map_or(Turn::Done, |qp| qp.stream_run())
     }
 
     fn destroy_qp(&self, qp: &Arc<Qp>) {

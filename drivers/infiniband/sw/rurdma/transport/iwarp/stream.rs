@@ -408,12 +408,12 @@ impl<'a> StreamQp<'a> {
         self.stream().tx.exclusive(Tx::reset);
     }
 
-    /// Does what there is to do. Process context.
-    pub(super) fn stream_run(&self) {
+    /// Does what there is to do. With `More`, the caller sees to another call. Process context.
+    pub(super) fn stream_run(&self) -> Turn {
         if self.state() == QpState::Error {
             self.receive(None);
         }
-        self.transmit(Context::Process);
+        self.try_transmit(Context::Process)
     }
 
     /// Ends the stream with a Terminate. Any context.
@@ -430,13 +430,17 @@ impl<'a> StreamQp<'a> {
 
     /// Runs the sending side, unless somebody does already, who then does this work too.
     pub(super) fn transmit(&self, context: Context<'_>) {
-        let turn = self.stream().tx.run(|tx| match tx.turn(self, context) {
-            Turn::Done if !context.may_read() && self.stream().unread.load(Relaxed) => Turn::More,
-            turn => turn,
-        });
-        if turn == Turn::More {
+        if self.try_transmit(context) == Turn::More {
             self.queue_work();
         }
+    }
+
+    /// The same; with `More`, the caller sees to another call.
+    fn try_transmit(&self, context: Context<'_>) -> Turn {
+        self.stream().tx.run(|tx| match tx.turn(self, context) {
+            Turn::Done if !context.may_read() && self.stream().unread.load(Relaxed) => Turn::More,
+            turn => turn,
+        })
     }
 
     /// Whether FPDUs may be sent.

@@ -12,6 +12,7 @@ use crate::device::Device;
 use crate::kapi::rdma::attr::{PortImmutable, Protocol};
 use crate::kapi::rdma::qp::QpState;
 use crate::kapi::rdma::qp_attr::{QpAttr, QpQuery};
+use crate::kapi::sync::Turn;
 use crate::mcast::MAX_MEMBERS;
 use crate::proto::ib::cut::Mtu;
 use crate::proto::wire::ib::QPN_GSI;
@@ -113,8 +114,8 @@ impl Transport for Roce {
         Ok(())
     }
 
-    fn run(&self, qp: &Arc<Qp>) {
-        qp.roce_transmit();
+    fn run(&self, qp: &Arc<Qp>) -> Turn {
+        qp.roce_run()
     }
 
     fn timer(&self, qp: &Arc<Qp>) {

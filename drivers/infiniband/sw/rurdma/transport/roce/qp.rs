@@ -148,12 +148,15 @@ impl Qp {
     /// Runs the sending side, unless somebody does already, who then does this work too. Any context
     /// without a spinlock.
     pub(super) fn roce_transmit(self: &Arc<Self>) {
-        let Some(roce) = self.roce() else {
-            return;
-        };
-        if roce.tx.run(|tx| tx.turn(self)) == Turn::More {
+        if self.roce_run() == Turn::More {
             self.queue_work();
         }
+    }
+
+    /// The same; with `More`, the caller sees to another call.
+    pub(super) fn roce_run(self: &Arc<Self>) -> Turn {
+        self.roce()
+            .map_or(Turn::Done, |roce| roce.tx.run(|tx| tx.turn(self)))
     }
 
     /// The state is SQD: no work request is begun any more.
