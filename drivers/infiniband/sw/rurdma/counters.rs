@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is counted of a device: what goes wrong, or happens rarely; and the packets, each CPU its own.
+//! What is counted of a device: what goes wrong, or happens rarely; and kicks and packets, each CPU its own.
 
 #![forbid(unsafe_code)]
 
@@ -12,25 +12,53 @@ use kernel::prelude::*;
 use kernel::sync::atomic::ordering::Relaxed;
 use kernel::sync::atomic::Atomic;
 
+/// A number that each CPU counts on a cache line of its own.
+#[repr(align(64))]
+struct Line(Atomic<u64>);
+
 /// The counters of a device.
-pub(crate) struct Counters([Atomic<u64>; COUNTERS]);
+pub(crate) struct Counters {
+    values: [Atomic<u64>; COUNTERS],
+    kicks: KVVec<Line>,
+}
 
 impl Counters {
-    /// All zero.
-    pub(crate) fn new() -> Self {
-        Self([const { Atomic::new(0) }; COUNTERS])
+    /// All zero. Process context.
+    pub(crate) fn new() -> Result<Self> {
+        let cpus = nr_cpu_ids() as usize;
+        let mut kicks = KVVec::with_capacity(cpus, GFP_KERNEL)?;
+        for _ in 0..cpus {
+            kicks.push(Line(Atomic::new(0)), GFP_KERNEL)?;
+        }
+        Ok(Self {
+            values: [const { Atomic::new(0) }; COUNTERS],
+            kicks,
+        })
+    }
+
+    /// Counts a kick. Any context.
+    #[inline]
+    pub(crate) fn kicked(&self) {
+        if let Some(line) = self.kicks.get(CpuId::current().as_u32() as usize) {
+            line.0.fetch_add(1, Relaxed);
+        }
     }
 
     /// Counts one more. Any context.
     pub(crate) fn count(&self, counter: Counter) {
-        if let Some(value) = self.0.get(counter as usize) {
-            value.fetch_add(1, Relaxed);
+        self.add(counter, 1);
+    }
+
+    /// Counts so many more. Any context.
+    pub(crate) fn add(&self, counter: Counter, n: u32) {
+        if let Some(value) = self.values.get(counter as usize) {
+            value.fetch_add(u64::from(n), Relaxed);
         }
     }
 
     /// The value of one.
     pub(crate) fn value(&self, counter: Counter) -> u64 {
-        self.0
+        self.values
             .get(counter as usize)
             .map_or(0, |value| value.load(Relaxed))
     }
@@ -38,8 +66,12 @@ impl Counters {
     /// The values, in the order of [`Counter`].
     pub(crate) fn values(&self) -> [u64; COUNTERS] {
         let mut values = [0; COUNTERS];
-        for (to, from) in values.iter_mut().zip(&self.0) {
+        for (to, from) in values.iter_mut().zip(&self.values) {
             *to = from.load(Relaxed);
+        }
+        let kicks = self.kicks.iter().map(|line| line.0.load(Relaxed)).sum();
+        if let Some(to) = values.get_mut(Counter::Kicks as usize) {
+            *to = kicks;
         }
         values
     }

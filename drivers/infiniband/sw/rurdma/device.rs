@@ -6,6 +6,7 @@
 
 use crate::ah::Ah;
 use crate::counters::{Counters, Traffic};
+use crate::doorbell::Poller;
 use crate::kapi::net::netdev::NetDevice;
 use crate::kapi::random;
 use crate::kapi::rdma::attr::{DeviceAttr, Event, PortAttr, PortImmutable};
@@ -140,7 +141,9 @@ pub(crate) struct Device {
     /// All of the kernel's memory, for kernel users.
     pub(crate) kernel_memory: Arc<Memory>,
     /// What happened.
-    pub(crate) counters: Counters,
+    pub(crate) counters: Arc<Counters>,
+    /// Executes what processes post, while they post much.
+    pub(crate) poller: Poller,
     /// What went over the wire, where the transport has packets of its own.
     pub(crate) traffic: Traffic,
     /// How many objects exist.
@@ -179,6 +182,7 @@ impl Device {
         let wq = registry::workqueue()?;
         let kernel_memory = Memory::kernel()?;
         let groups = Groups::new(transport.max_mcast())?;
+        let counters = Arc::new(Counters::new()?, GFP_KERNEL)?;
         let dev = Arc::pin_init(
             try_pin_init!(Self {
                 handle,
@@ -194,7 +198,8 @@ impl Device {
                 ahs <- ObjTable::new(),
                 groups <- groups,
                 kernel_memory,
-                counters: Counters::new(),
+                poller: Poller::start(name, &counters)?,
+                counters,
                 traffic: Traffic::new()?,
                 limits: Limits {
                     qp: Quota::new(MAX_QP),

@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/cpumask.h>
+#include <linux/delay.h>
+#include <linux/freezer.h>
 #include <linux/ioport.h>
 #include <linux/irq_work.h>
+#include <linux/kthread.h>
 #include <linux/libnvdimm.h>
 #include <linux/mm.h>
+#include <linux/moduleparam.h>
 #include <linux/rcupdate.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
+#include <linux/sched/stat.h>
 #include <linux/vmalloc.h>
 #include <linux/workqueue.h>
 #include <rdma/iw_cm.h>
@@ -105,6 +110,87 @@ bool rurdma_is_killed(void)
 void rurdma_cond_resched(void)
 {
 	cond_resched();
+}
+
+struct task_struct *rurdma_thread_run(int (*run)(void *data), void *data, const char *name)
+{
+	struct task_struct *task = kthread_create(run, data, "%s", name);
+
+	if (!IS_ERR(task)) {
+		get_task_struct(task);
+		wake_up_process(task);
+	}
+	return task;
+}
+
+int rurdma_thread_stop(struct task_struct *task)
+{
+	return kthread_stop_put(task);
+}
+
+bool rurdma_thread_should_stop(void)
+{
+	return kthread_should_stop();
+}
+
+void rurdma_thread_set_freezable(void)
+{
+	set_freezable();
+}
+
+bool rurdma_thread_freezing(void)
+{
+	return freezing(current);
+}
+
+void rurdma_thread_freeze(void)
+{
+	try_to_freeze();
+}
+
+void rurdma_thread_going_to_sleep(void)
+{
+	set_current_state(TASK_IDLE | TASK_FREEZABLE);
+}
+
+void rurdma_thread_awake(void)
+{
+	__set_current_state(TASK_RUNNING);
+}
+
+bool rurdma_thread_is_due(void)
+{
+	return need_resched() || test_thread_flag(TIF_NEED_RESCHED_LAZY);
+}
+
+bool rurdma_thread_is_in_the_way(void)
+{
+	return rurdma_thread_is_due() || !single_task_running();
+}
+
+void rurdma_thread_nap(unsigned int us)
+{
+	usleep_range_state(us, 2 * us, TASK_IDLE);
+}
+
+void rurdma_preempt_disable(void)
+{
+	preempt_disable();
+}
+
+void rurdma_preempt_enable(void)
+{
+	preempt_enable();
+}
+
+/* Those of the module! macro cannot be written to. */
+static unsigned int poll_us = 1000;
+module_param(poll_us, uint, 0644);
+MODULE_PARM_DESC(poll_us, "longest that a poller looks for doorbells without finding one, in us (0: no polling)");
+
+unsigned int rurdma_poll_us(void)
+{
+	return READ_ONCE(poll_us);
 }
 
 struct mm_struct *rurdma_account_pages(unsigned long pages)
@@ -394,6 +480,9 @@ static const struct rdma_stat_desc rurdma_counters[RURDMA_ALL_COUNTERS] = {
 	[RURDMA_COUNT_CQ_OVERFLOWS].name = "cq_overflows",
 	[RURDMA_COUNT_MULTICAST_DROPPED].name = "multicast_dropped",
 	[RURDMA_COUNT_LINK_DOWNED].name = "link_downed",
+	[RURDMA_COUNT_KICKS].name = "kicks",
+	[RURDMA_COUNT_POLLED].name = "polled",
+	[RURDMA_COUNT_POLLER_WAKEUPS].name = "poller_wakeups",
 	[RURDMA_COUNT_SENT_PACKETS].name = "sent_pkts",
 	[RURDMA_COUNT_RECEIVED_PACKETS].name = "rcvd_pkts",
 	[RURDMA_COUNT_SENT_BYTES].name = "sent_bytes",

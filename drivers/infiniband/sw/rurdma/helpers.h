@@ -36,6 +36,24 @@ void *rurdma_memcpy(void *dst, const void *src, size_t len);
 struct workqueue_struct *rurdma_alloc_workqueue(const char *name, bool reclaim);
 void rurdma_flush_workqueue(struct workqueue_struct *wq);
 
+/* Threads; the caller has a reference to what is run, until it is stopped. */
+struct task_struct *rurdma_thread_run(int (*run)(void *data), void *data, const char *name);
+int rurdma_thread_stop(struct task_struct *task);
+bool rurdma_thread_should_stop(void);
+void rurdma_thread_set_freezable(void);
+bool rurdma_thread_freezing(void);
+void rurdma_thread_freeze(void);
+void rurdma_thread_going_to_sleep(void);
+void rurdma_thread_awake(void);
+bool rurdma_thread_is_due(void);
+bool rurdma_thread_is_in_the_way(void);
+void rurdma_thread_nap(unsigned int us);
+void rurdma_preempt_disable(void);
+void rurdma_preempt_enable(void);
+
+/* The module's parameter. */
+unsigned int rurdma_poll_us(void);
+
 /* Locked-memory account of the calling process; NULL: over its limit. */
 bool rurdma_in_process_context(void);
 bool rurdma_is_killed(void);
@@ -88,6 +106,9 @@ enum rurdma_counter {
 	RURDMA_COUNT_CQ_OVERFLOWS,
 	RURDMA_COUNT_MULTICAST_DROPPED,
 	RURDMA_COUNT_LINK_DOWNED,
+	RURDMA_COUNT_KICKS,
+	RURDMA_COUNT_POLLED,
+	RURDMA_COUNT_POLLER_WAKEUPS,
 	RURDMA_COUNTERS,
 	/* Where the transport has packets of its own. */
 	RURDMA_COUNT_SENT_PACKETS = RURDMA_COUNTERS,

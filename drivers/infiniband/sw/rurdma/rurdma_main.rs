@@ -15,6 +15,7 @@ mod bindings;
 mod counters;
 mod cq;
 mod device;
+mod doorbell;
 mod kapi;
 mod link;
 mod mcast;

@@ -5,28 +5,37 @@
 #![forbid(unsafe_code)]
 
 use crate::device::{Device, MAX_QP, MAX_QP_WR};
+use crate::doorbell::Bell;
 use crate::kapi::abi::{
     UctxReq, UctxResp, CAP_CQ_RESIZE, CAP_KICK_METHOD, CAP_SRQ_RESIZE, CAP_TIMESTAMP,
 };
+use crate::kapi::params;
 use crate::kapi::rdma::mmap::Mapping;
 use crate::kapi::rdma::ring::{Doorbells, Status};
 use crate::kapi::rdma::ucontext::Context;
 use crate::kapi::rdma::udata::Udata;
-use crate::kapi::task;
-use crate::proto::ring::doorbell::{NeedWakeup as _, Pending as _};
+use crate::kapi::sync::{new_spinlock_irq, Gate, SpinLockIrq, Turn};
+use crate::kapi::{task, time};
+use crate::proto::pace::{Kick, Leave, Pace, Watch};
+use crate::proto::ring::doorbell::{
+    ask_for_wakeups, sleep_check, NeedWakeup as _, Pending as _, Scan,
+};
 use crate::proto::wqe::abi::{MAX_INLINE, MAX_SGE};
 use crate::qp::Qp;
 use kernel::alloc::flags::GFP_KERNEL;
 use kernel::prelude::*;
-use kernel::sync::atomic::ordering::{Acquire, Release};
+use kernel::sync::atomic::ordering::{Acquire, Full, Relaxed, Release};
 use kernel::sync::atomic::Atomic;
 use kernel::sync::{new_mutex, Arc, Mutex};
 
 /// What this module can do for a provider.
 const CAPS: u64 = CAP_KICK_METHOD | CAP_TIMESTAMP | CAP_SRQ_RESIZE | CAP_CQ_RESIZE;
 
-/// QPs whose work one kick does itself.
+/// QPs whose work one kick does itself, or the poller when it leaves.
 const KICK_QPS: u32 = 16;
+
+/// QPs that the poller comes back to by itself.
+const AGAIN: usize = 16;
 
 /// A process's context.
 #[pin_data]
@@ -36,10 +45,51 @@ pub(crate) struct Ucontext {
     status: Status,
     doorbells: Doorbells,
     dead: Atomic<bool>,
+    /// Where it asks for the poller; whether it has, and is not left yet.
+    bell: Arc<Bell>,
+    asked: Atomic<bool>,
+    /// Kicks on their way.
+    kicking: Atomic<u32>,
+    #[pin]
+    pace: SpinLockIrq<Pace>,
+    /// Open for the poller; closed when the context ends.
+    #[pin]
+    gate: Gate,
     #[pin]
     slots: Mutex<Slots>,
     #[pin]
     mappings: Mutex<Option<(Mapping, Mapping)>>,
+}
+
+/// Doorbells that the poller has taken, and has not finished with.
+pub(crate) struct Begun {
+    scan: Scan,
+    /// Those whose budget was used up: they have their turn again.
+    again: [Option<Arc<Qp>>; AGAIN],
+}
+
+impl Begun {
+    /// None.
+    pub(crate) fn none() -> Self {
+        Self {
+            scan: Scan::new(),
+            again: [const { None }; AGAIN],
+        }
+    }
+
+    fn is_none(&self) -> bool {
+        self.scan.is_empty() && self.again.iter().all(Option::is_none)
+    }
+
+    fn run(&mut self, qp: Arc<Qp>) {
+        if qp.run() == Turn::Done {
+            return;
+        }
+        match self.again.iter_mut().find(|place| place.is_none()) {
+            Some(place) => *place = Some(qp),
+            None => qp.queue_work(),
+        }
+    }
 }
 
 /// What a doorbell slot is used for.
@@ -104,7 +154,7 @@ impl Ucontext {
         let caps = req.caps & (CAPS | dev.transport.caps());
         let status = Status::alloc()?;
         let doorbells = Doorbells::alloc(MAX_QP)?;
-        // Until somebody polls, every post has to be announced.
+        // Until the poller comes, every post has to be announced.
         status.set_need_wakeup();
         let status_map = context.map(status.area().clone(), false)?;
         let doorbell_map = context.map(doorbells.area().clone(), true)?;
@@ -123,6 +173,11 @@ impl Ucontext {
                 status,
                 doorbells,
                 dead: Atomic::new(false),
+                bell: dev.poller.bell(),
+                asked: Atomic::new(false),
+                kicking: Atomic::new(0),
+                pace <- new_spinlock_irq!(Pace::new(), "Ucontext::pace"),
+                gate <- Gate::new(),
                 slots <- new_mutex!(slots, "Ucontext::slots"),
                 mappings <- new_mutex!(Some((status_map, doorbell_map)), "Ucontext::mappings"),
             }),
@@ -143,6 +198,8 @@ impl Ucontext {
 
     /// The context is closed; all of its objects are gone.
     pub(crate) fn destroy(&self) {
+        self.dead.store(true, Release);
+        self.gate.close_and_wait();
         drop(self.mappings.lock().take());
     }
 
@@ -150,6 +207,7 @@ impl Ucontext {
     pub(crate) fn disassociate(&self) {
         self.dead.store(true, Release);
         self.status.set_dead();
+        self.gate.close_and_wait();
     }
 
     /// Whether a capability is in force.
@@ -186,25 +244,158 @@ impl Ucontext {
     }
 
     /// Runs the work of every doorbell that was rung. Called by the process, in its own context, to
-    /// which it returns soon: what exceeds the budget, or comes after the end of process or device, is
-    /// the workqueue's. A bit that was taken is nobody else's, so that it is never dropped.
-    pub(crate) fn kick(&self) -> Result {
+    /// which it returns soon: see [`Self::run_or_queue`]. If it does that all the time, the poller comes.
+    pub(crate) fn kick(self: &Arc<Self>) -> Result {
         if self.dead.load(Acquire) {
             return Err(EIO);
         }
+        self.bell.counters.kicked();
+        let limit = if self.asked.load(Relaxed) {
+            0
+        } else {
+            params::poll_ns()
+        };
+        let alone = self.kicking.fetch_add(1, Relaxed) == 0;
+        if limit == 0 {
+            self.run_rung();
+            self.kicking.fetch_sub(1, Relaxed);
+            return Ok(());
+        }
+        let begin = time::monotonic_raw_ns();
+        let behind = self.run_rung();
+        self.kicking.fetch_sub(1, Relaxed);
+        let kick = Kick {
+            begin,
+            end: time::monotonic_raw_ns(),
+            behind,
+            alone,
+        };
+        if self.pace.lock().kicked(kick, limit)
+            && !self.asked.xchg(true, Full)
+            && !self.bell.ask(self)
+        {
+            self.asked.store(false, Release);
+        }
+        Ok(())
+    }
+
+    /// Runs the work of every doorbell that was rung. Says whether what was posted before was not done.
+    fn run_rung(&self) -> bool {
         let mut left = KICK_QPS;
+        let mut behind = false;
         self.doorbells.take_pending(|slot| {
-            let Some(qp) = self.qp_of(slot) else {
-                return;
-            };
-            if left > 0 && !self.dead.load(Acquire) && !task::is_killed() {
-                left -= 1;
-                qp.kick();
-            } else {
-                qp.queue_work();
+            if let Some(qp) = self.qp_of(slot) {
+                behind |= qp.is_behind();
+                self.run_or_queue(&qp, &mut left);
             }
         });
-        Ok(())
+        behind
+    }
+
+    /// Runs a QP's work. What exceeds the budget, or comes after the end of process or device, is the
+    /// workqueue's. A bit that was taken is nobody else's, so that it is never dropped.
+    fn run_or_queue(&self, qp: &Arc<Qp>, left: &mut u32) {
+        if *left > 0 && !self.dead.load(Acquire) && !task::is_killed() {
+            *left -= 1;
+            qp.kick();
+        } else {
+            qp.queue_work();
+        }
+    }
+}
+
+/// What the poller does with a context. The calls come from its thread, and do nothing after the end of
+/// the context.
+impl Ucontext {
+    /// The poller comes; for how long it looks for work.
+    pub(crate) fn comes(&self, now: u64, limit: u64) -> Watch {
+        self.pace.lock().begin(now, limit)
+    }
+
+    /// The poller has left; posts are kicked.
+    pub(crate) fn left(&self, watch: &Watch, now: u64, why: Leave) {
+        self.pace.lock().end(watch, now, why);
+        self.asked.store(false, Release);
+    }
+
+    fn while_open<R>(&self, f: impl FnOnce() -> R) -> Option<R> {
+        if !self.gate.enter() {
+            return None;
+        }
+        let ret = f();
+        self.gate.leave();
+        Some(ret)
+    }
+
+    /// From now on the poller looks, and nobody needs to kick. False after the end.
+    pub(crate) fn attend(&self) -> bool {
+        self.while_open(|| self.status.clear_need_wakeup())
+            .is_some()
+    }
+
+    /// Runs the work of those that were not done, and of the next doorbells that were rung, `max` at most. How
+    /// many there were; `None` after the end.
+    pub(crate) fn serve(&self, begun: &mut Begun, max: u32) -> Option<u32> {
+        self.while_open(|| {
+            let mut served = 0;
+            let again = core::mem::replace(&mut begun.again, [const { None }; AGAIN]);
+            for qp in again.into_iter().flatten() {
+                served += 1;
+                begun.run(qp);
+            }
+            while served < max {
+                let Some(slot) = begun.scan.next(&self.doorbells) else {
+                    break;
+                };
+                served += 1;
+                if let Some(qp) = self.qp_of(slot) {
+                    begun.run(qp);
+                }
+            }
+            served
+        })
+    }
+
+    /// Whether a doorbell was rung, or the end has come. Any context.
+    pub(crate) fn rings(&self) -> bool {
+        self.dead.load(Relaxed) || self.doorbells.any_pending()
+    }
+
+    /// Whether the process is in a kick: it has not had the opportunity to post without one.
+    pub(crate) fn is_kicking(&self) -> bool {
+        self.kicking.load(Relaxed) != 0
+    }
+
+    /// Whether the poller may leave, as there is no work; then posts are kicked. (After the end it may, too.)
+    pub(crate) fn may_rest(&self, begun: &Begun) -> bool {
+        begun.is_none()
+            && self
+                .while_open(|| sleep_check(&self.status, &self.doorbells))
+                .unwrap_or(true)
+    }
+
+    /// From now on posts are kicked; [`Self::see_off`] follows. Any context.
+    pub(crate) fn warn(&self) {
+        self.while_open(|| ask_for_wakeups(&self.status));
+    }
+
+    /// From now on posts are kicked, and what was posted before is done.
+    pub(crate) fn see_off(&self, begun: &mut Begun) {
+        self.while_open(|| {
+            ask_for_wakeups(&self.status);
+            begun
+                .again
+                .iter_mut()
+                .filter_map(Option::take)
+                .for_each(|qp| qp.queue_work());
+            let mut left = KICK_QPS;
+            while let Some(slot) = begun.scan.next_taken(&self.doorbells) {
+                if let Some(qp) = self.qp_of(slot) {
+                    self.run_or_queue(&qp, &mut left);
+                }
+            }
+            self.run_rung();
+        });
     }
 }
 

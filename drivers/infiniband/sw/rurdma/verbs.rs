@@ -79,6 +79,7 @@ impl Driver for Rurdma {
     }
 
     fn device_gone(dev: &Arc<Device>) {
+        dev.poller.stop();
         dev.transport.device_goes(dev);
         crate::registry::leave(dev);
     }
@@ -103,7 +104,7 @@ impl Driver for Rurdma {
         context.query()
     }
 
-    fn kick(context: &Ucontext) -> Result {
+    fn kick(context: &Arc<Ucontext>) -> Result {
         context.kick()
     }
 
@@ -198,6 +199,7 @@ impl Driver for Rurdma {
     }
 
     fn kick_qp(qp: &Arc<Qp>) -> Result {
+        qp.dev.counters.kicked();
         qp.kick();
         Ok(())
     }

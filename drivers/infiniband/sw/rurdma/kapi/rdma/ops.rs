@@ -91,7 +91,7 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
     /// What [`Self::alloc_ucontext`] answered, for a process that was handed the context.
     fn query_ucontext(context: &Self::Ucontext) -> Result<UctxResp>;
     /// The process kicks: it posted work and the doorbell page asks for a call.
-    fn kick(context: &Self::Ucontext) -> Result;
+    fn kick(context: &Arc<Self::Ucontext>) -> Result;
 
     /// `ibv_alloc_pd(3)`.
     fn alloc_pd(dev: &Arc<Self::Device>) -> Result<Arc<Self::Pd>>;

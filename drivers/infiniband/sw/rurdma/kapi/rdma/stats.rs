@@ -34,6 +34,12 @@ pub(crate) enum Counter {
     MulticastDropped = bindings::rurdma_counter_RURDMA_COUNT_MULTICAST_DROPPED,
     /// How often the port went from active to down.
     LinkDowned = bindings::rurdma_counter_RURDMA_COUNT_LINK_DOWNED,
+    /// Posts that came by a system call.
+    Kicks = bindings::rurdma_counter_RURDMA_COUNT_KICKS,
+    /// Doorbells that the poller found.
+    Polled = bindings::rurdma_counter_RURDMA_COUNT_POLLED,
+    /// How often the poller came to a process.
+    PollerWakeups = bindings::rurdma_counter_RURDMA_COUNT_POLLER_WAKEUPS,
 }
 
 /// How many of them there are.
