@@ -162,13 +162,25 @@ def test_streaming_posts_are_no_system_calls(either):
             assert got["polled"]
 
 
+@pytest.fixture
+def on():
+    """As somebody might switch it on."""
+    with poll_us(1000):
+        yield
+
+
 def test_default(pair):
-    """What the default gives is printed only: it depends on who else wants the CPUs."""
-    assert int(KNOB.read_text()) == 1000
+    """It is off."""
+    assert int(KNOB.read_text()) == 0
+    assert stream(pair.a, 1000, 64)["poller_wakeups"] == 0
+
+
+def test_switched_on(pair, on):
+    """What that gives is printed only: it depends on who else wants the CPUs."""
     stream(pair.a, 20000, 64)
 
 
-def test_idle_costs_nothing(pair):
+def test_idle_costs_nothing(pair, on):
     """The poller sleeps: no time on a CPU, no wakeup."""
     thread = Thread(pair.a)
     stream(pair.a, 1000, 64)
@@ -200,7 +212,7 @@ def test_off(pair):
             b.burst()
 
 
-def test_exchange_is_left_alone(pair):
+def test_exchange_is_left_alone(pair, on):
     """Two ends that wait for each other do their posts themselves: it hardly comes."""
     posts = 2000
     counts = [Counts(x) for x in (pair.a, pair.b)]

@@ -184,7 +184,7 @@ void rurdma_preempt_enable(void)
 }
 
 /* Those of the module! macro cannot be written to. */
-static unsigned int poll_us = 1000;
+static unsigned int poll_us;
 module_param(poll_us, uint, 0644);
 MODULE_PARM_DESC(poll_us, "longest that a poller looks for doorbells without finding one, in us (0: no polling)");
 
