@@ -135,7 +135,7 @@ class Bursts:
         self.fifo.unlink()
 
 
-@pytest.fixture(scope="module", params=["rurdma", "rurdma_roce"])
+@pytest.fixture(scope="module", params=["rurdma", pytest.param("rurdma_roce", marks=pytest.mark.long)])
 def either(module, request):
     with Pair(kind=request.param) as p:
         for x in (p.a, p.b):
@@ -175,6 +175,7 @@ def test_default(pair):
     assert stream(pair.a, 1000, 64)["poller_wakeups"] == 0
 
 
+@pytest.mark.long
 def test_switched_on(pair, on):
     """What that gives is printed only: it depends on who else wants the CPUs."""
     stream(pair.a, 20000, 64)
@@ -212,6 +213,7 @@ def test_off(pair):
             b.burst()
 
 
+@pytest.mark.long
 def test_exchange_is_left_alone(pair, on):
     """Two ends that wait for each other do their posts themselves: it hardly comes."""
     posts = 2000
@@ -257,6 +259,7 @@ def test_link_deleted_while_it_polls(pair, rounds):
     assert Thread(pair.a).sleeps()
 
 
+@pytest.mark.long
 @pytest.mark.soak
 @pytest.mark.parametrize("how", ["netdev", "netns"])
 def test_netdev_removed_while_it_polls(module, rounds, how):
@@ -300,6 +303,7 @@ def test_cpus_come_and_go(pair, rounds):
     run(f"taskset -p ff {thread.pid}")
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not PM_TEST.exists(), reason="this kernel cannot try a suspend (CONFIG_PM_SLEEP_DEBUG)")
 def test_frozen_and_thawed(pair):
     """The system freezes its threads for suspend, in whatever the poller does, and it goes on afterwards."""
@@ -325,6 +329,7 @@ def test_frozen_and_thawed(pair):
     stream(pair.a, 1000, 64)
 
 
+@pytest.mark.long
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs a CPU for the poller and one for everybody else")
 def test_neighbour_keeps_its_cpu(pair):
     """A busy loop beside a poller that looks, and finds nothing, has 90 % of what the two have."""
@@ -355,7 +360,7 @@ def test_neighbour_keeps_its_cpu(pair):
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_no_wakeup_is_lost(pair, rounds, processes):
     """Processes that post when the poller goes, is about to, or is still there: each post is done soon."""
     count, limit = 1000 * rounds, 2000

@@ -139,6 +139,7 @@ def test_put_together_by_gro(no_offloads, family):
     assert a.frames >= a.packets
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", FAMILIES)
 def test_icrc_on_the_wire(no_offloads, family):
     """What the stack has cut has the ICRC that scapy computes, and no frame is longer than the MTU."""
