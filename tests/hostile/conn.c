@@ -216,7 +216,8 @@ void drop(struct conn *c)
 bool dial(struct conn *c, const char *host, const char *port)
 {
 	struct sockaddr_in a = address(host, port);
-	struct rdma_conn_param p = { .responder_resources = 16, .initiator_depth = 16 };
+	struct rdma_conn_param p = { .responder_resources = 16, .initiator_depth = 16,
+		.retry_count = 7, .rnr_retry_count = 7 };
 	struct rdma_cm_event *e;
 	int i;
 

@@ -275,17 +275,18 @@ static void reap(struct conn *c)
 }
 
 /* Posting more than fits kills a QP, which is for mutate_words() to do. The word may be a lie: not for long. */
-static void wait_for_room(struct conn *c)
+static void wait_for_room(struct conn *c, bool busily)
 {
 	int i;
 
-	for (i = 0; i < 20; i++) {
+	for (i = 0; i < (busily ? 20000 : 20); i++) {
 		uint32_t used = c->tail - __atomic_load_n(&c->sq->consumer, __ATOMIC_ACQUIRE);
 
 		if (used <= c->units - 2 * RURDMA_MAX_SEND_UNITS)
 			return;
 		reap(c);
-		usleep(100);
+		if (!busily)
+			usleep(100);
 	}
 }
 
@@ -294,6 +295,7 @@ struct plan {
 	uint64_t after;		/* of these on a dead QP */
 	uint64_t until;		/* 0, or when to stop */
 	bool gentle;		/* mostly such that the QP lives on */
+	uint64_t rarely;	/* 0, or all but one of so many are to be obeyed */
 };
 
 static bool one_connection(const char *host, const char *port, const struct plan *plan)
@@ -315,8 +317,8 @@ static bool one_connection(const char *host, const char *port, const struct plan
 		if (up && (plan->gentle || !(i % 4)))
 			up = state(&c) != IBV_QPS_ERR;
 		if (up && plan->gentle)
-			wait_for_room(&c);
-		if (kind < 10 && plan->gentle && rnd() % 4) {
+			wait_for_room(&c, plan->rarely);
+		if (plan->rarely ? rnd() % plan->rarely : kind < 10 && plan->gentle && rnd() % 4) {
 			mutate_gently(&c);
 			meant = false;
 		} else if (kind < 10) {
@@ -365,14 +367,16 @@ int attack(const char *host, const char *port, uint64_t n)
 	_exit(done < n);
 }
 
-int flood(const char *host, const char *port, uint64_t seconds)
+int flood(const char *host, const char *port, uint64_t seconds, bool harmless)
 {
 	uint64_t end = now() + seconds * 1000 * MS;
-	/* It is about doorbells and kicks, as many as go; connections would slow it down. */
-	const struct plan plan = { .max = 1 << 20, .after = 200, .until = end };
+	/* Living QPs and dead ones, and few connections: those a harmless process may make as well. */
+	const struct plan plan = { .max = 1 << 20, .after = 1000, .until = end, .gentle = true,
+		.rarely = harmless ? UINT64_MAX : 1000 };
 
 	while (now() < end && one_connection(host, port, &plan))
 		;
-	printf("mutations %llu\n", (unsigned long long)done);
+	printf("mutations %llu gentle %llu connections %llu\n", (unsigned long long)done, (unsigned long long)gentle,
+	       (unsigned long long)connections);
 	return 0;
 }

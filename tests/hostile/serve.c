@@ -55,7 +55,8 @@ int serve(const char *host, const char *port)
 			die("rdma_get_cm_event");
 		if (e->event == RDMA_CM_EVENT_CONNECT_REQUEST) {
 			struct conn *c = calloc(1, sizeof(*c));
-			struct rdma_conn_param param = { .responder_resources = 16, .initiator_depth = 16 };
+			struct rdma_conn_param param = { .responder_resources = 16, .initiator_depth = 16,
+				.retry_count = 7, .rnr_retry_count = 7 };
 			struct peer me = {};
 			int i;
 

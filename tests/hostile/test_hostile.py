@@ -118,7 +118,7 @@ def refusals(pair, server):
 
 @pytest.mark.parametrize("reason", REASONS)
 def test_refused(pair, refusals, reason):
-    """It completes with its own id and says why; the QP fails, with an event. (Of a window RoCE has none.)"""
+    """It completes with its own id and says why; the QP fails. RoCE has an event only for what no completion tells."""
     if OF_ONE.get(reason, pair.kind) != pair.kind:
         assert reason not in refusals
         return
@@ -126,7 +126,7 @@ def test_refused(pair, refusals, reason):
     assert (status, vendor) == REASONS[reason], refusals[reason]
     assert wr_id == (4711 if not reason.startswith("recv") else 0)
     assert state == ERROR
-    assert event == (-1 if pair.kind == "rurdma_roce" and status == BIND_ERR else QP_FATAL)
+    assert event == (-1 if pair.kind == "rurdma_roce" else QP_FATAL)
 
 
 @pytest.mark.parametrize("reason", ["index", "recv-index"])
@@ -170,10 +170,10 @@ def rate_of(node, args):
 
 
 def test_neighbour_keeps_its_rate(pair, server):
-    """Beside an attacker a process keeps 80 % of what it has beside a harmless one as busy."""
-    if pair.kind == "rurdma_roce":
-        pytest.skip("not so over RoCE: it keeps 53 to 65 %, and why is not known yet")
+    """Beside an attacker a process keeps 80 % of what it has beside a harmless one that does the same work."""
     to = f"{pair.a.ip} {PORT}"
+    # The first connection may wait for the address of the other end (core/addr.c: as long as it may).
+    rate_of(pair.b, f"{to} 0")
 
     def beside(mode):
         with pair.b.start(f"hostile {mode} {to} 60") as other:
@@ -186,7 +186,7 @@ def test_neighbour_keeps_its_rate(pair, server):
     for _ in range(3):
         harmless, hostile = [], []
         for _ in range(3):
-            harmless.append(beside("rate"))
+            harmless.append(beside("busy"))
             hostile.append(beside("flood"))
         ratio = statistics.median(hostile) / statistics.median(harmless)
         print(f"beside a harmless process {harmless}, beside an attacker {hostile}: {ratio:.2f}")

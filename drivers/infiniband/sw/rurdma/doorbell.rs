@@ -181,7 +181,7 @@ impl Run for Worker {
                 continue;
             }
             crowd.over();
-            self.list.retain(|polled| polled.context.attend());
+            keep(&mut self.list, |polled| polled.context.attend());
             self.poll(me);
             for polled in &mut self.list {
                 polled.context.see_off(&mut polled.begun);
@@ -231,7 +231,7 @@ impl Worker {
             let limit = params::poll_ns();
             let mut found = 0;
             let mut busy = 0;
-            self.list.retain(|polled| {
+            keep(&mut self.list, |polled| {
                 let Some(served) = polled.context.serve(&mut polled.begun, QPS) else {
                     return false;
                 };
@@ -283,6 +283,18 @@ impl Worker {
                 breath = now;
                 me.breathe();
             }
+        }
+    }
+}
+
+/// Drops what is not to stay. `Vec::retain()` indexes, and has a panic where the compiler does not see through it.
+fn keep<T>(list: &mut KVec<T>, mut stays: impl FnMut(&mut T) -> bool) {
+    let mut i = 0;
+    while let Some(item) = list.get_mut(i) {
+        if stays(item) {
+            i += 1;
+        } else {
+            drop(list.remove(i));
         }
     }
 }

@@ -30,6 +30,17 @@ pub(crate) enum Cause {
     Access,
 }
 
+impl Cause {
+    /// Of a work request that failed: whether a completion says so, or there was no room for one.
+    pub(crate) fn of_failed_work(told: bool) -> Self {
+        if told {
+            Self::Completed
+        } else {
+            Self::Fatal
+        }
+    }
+}
+
 impl Qp {
     /// Puts the QP into ERROR, tells its owner why, and sees to the flush. Any context; only the
     /// first call has an effect.

@@ -101,7 +101,7 @@ impl Tx {
         let lost = qp.complete_sent(&mut sent);
         drop(sent);
         if lost || done != status::SUCCESS {
-            qp.fail(Cause::Fatal);
+            qp.fail(Cause::of_failed_work(!lost));
             return Err(Stop::Failed);
         }
         Ok(())
@@ -252,7 +252,7 @@ pub(super) fn received(qp: &Arc<Qp>, d: &Datagram<'_>, r: &Received) {
     let lost = qp.recv_cq.push(&cqe, p.solicited).is_err();
     drop(connected);
     if lost || cqe.status != status::SUCCESS {
-        qp.fail(Cause::Fatal);
+        qp.fail(Cause::of_failed_work(!lost));
     }
 }
 

@@ -363,8 +363,9 @@ fn execute(
             );
             if placed.is_err() {
                 c.have_recv = false;
-                let _ = qp.push_recv_error(c.recv.wr_id, status::LOC_PROT_ERR);
-                return Err(Refusal::Nak(Nak::RemoteOperation, Cause::Completed));
+                let told = qp.push_recv_error(c.recv.wr_id, status::LOC_PROT_ERR);
+                let cause = Cause::of_failed_work(told.is_ok());
+                return Err(Refusal::Nak(Nak::RemoteOperation, cause));
             }
             if place.ends() {
                 let mut cqe = received(qp, c, end as u32);
@@ -497,8 +498,11 @@ fn take_recv(qp: &Arc<Qp>, c: &mut Connected) -> Result<(), Refusal> {
         }
         Err(TakeError::Empty) => Err(Refusal::NotReady),
         Err(TakeError::Bad { wr_id, error }) => {
-            let _ = qp.push_bad_recv(wr_id, status::LOC_QP_OP_ERR, error.vendor_err());
-            Err(Refusal::Nak(Nak::RemoteOperation, Cause::Fatal))
+            let told = qp.push_bad_recv(wr_id, status::LOC_QP_OP_ERR, error.vendor_err());
+            Err(Refusal::Nak(
+                Nak::RemoteOperation,
+                Cause::of_failed_work(told.is_ok()),
+            ))
         }
         Err(TakeError::Corrupt) => Err(Refusal::Nak(Nak::RemoteOperation, Cause::Fatal)),
     }

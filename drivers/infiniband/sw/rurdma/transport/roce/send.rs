@@ -466,7 +466,7 @@ fn flush_kind(ext: &ExtFlush) -> FlushKind {
 /// A work request that makes no sense: it completes with an error, and the QP fails.
 pub(super) fn reject(qp: &Arc<Qp>, wr_id: u64, units: u8, status: u8, vendor_err: u32) -> Stop {
     qp.sent.lock().refuse(wr_id, units, status, vendor_err);
-    qp.fail(Cause::Fatal);
+    qp.fail(Cause::Completed);
     Stop::Failed
 }
 
