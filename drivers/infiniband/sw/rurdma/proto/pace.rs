@@ -283,7 +283,7 @@ mod tests {
             assert!(wanted(&mut pace, now, LIMIT / 2, LIMIT / 2, false).is_some());
             now += 4 * LIMIT;
             let watch = pace.begin(now, LIMIT);
-            assert_eq!(watch.spin, spin, "after {gap}");
+            assert_eq!((gap, watch.spin), (gap, spin));
             assert!(!watch.is_over(now + spin - 1, LIMIT));
             assert!(watch.is_over(now + spin, LIMIT));
             // A limit that is lowered meanwhile is in force at once.
