@@ -135,6 +135,18 @@ def test_protocol_is_pure():
     assert not found, "\n".join(found)
 
 
+def test_unit_tests_suit_kunit():
+    """Its assert!() and assert_eq!() take no message, which shows only when a kernel with KUnit is built."""
+    nested = r"(?:[^()]|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\))*"
+    found = []
+    for f in sources():
+        text = (TOP / f).read_text()
+        if "kunit_tests" in text:
+            for m in re.finditer(rf"\bassert(?:_eq)?!\({nested},\s*\"", text):
+                found.append(f"{f}:{text[: m.start()].count(chr(10)) + 1}")
+    assert not found, "\n".join(found)
+
+
 def test_files_are_short():
     long = []
     for f in tracked("*.rs", "*.c", "*.h", "*.py"):
