@@ -56,7 +56,7 @@ host: deps ## protocol core under cargo test, rings under loom, provider against
 vm-test: deps ## the tests that need the module, in the VM
 	@$S/test vm
 
-.PHONY: pyverbs interop consumers bench loss soak fuzz
+.PHONY: pyverbs interop consumers bench loss soak hostile fuzz
 pyverbs: deps ## the packaged pyverbs suite, compared with tests/pyverbs/DEV.expected (DEV=iwarp|roce)
 	@$S/test pyverbs
 interop: deps ## rurdma against siw, rxe and a scripted peer
@@ -69,6 +69,8 @@ loss: deps ## 256 MiB by each driver over wires that lose, reorder, double and d
 	@$S/bench loss
 soak: deps ## kills, removals and unloads under traffic, ROUNDS=200 times
 	@$S/test soak
+hostile: deps ## a million mutations of the mapped rings over each transport, frames and packets
+	@$S/test hostile
 fuzz: deps ## libFuzzer over each parser and state machine, FUZZ_SECONDS=3400 in all
 	@$S/test fuzz
 

@@ -13,7 +13,7 @@ import subprocess
 
 import pytest
 
-# How many mutations, not counting those that are to be obeyed: the campaign of "make soak" has a million.
+# How many mutations, not counting those that are to be obeyed: "make hostile" has a million.
 MUTATIONS = int(os.environ.get("RURDMA_MUTATIONS", "10000"))
 PORT = 7480
 ERROR = 6  # IBV_QPS_ERR

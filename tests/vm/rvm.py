@@ -100,13 +100,18 @@ class Proc:
                 os.close(fd)
         return not self.running()
 
+    def _end(self):
+        """Kills it; fails the test if that does not end it."""
+        self.kill()
+        if not self._ends(TIMEOUT / 2):
+            where = pathlib.Path(f"/proc/{self.pid}/stack").read_text()
+            raise Failed(f"{self.cmd}: hangs and cannot be killed\n{self.out}\n{where}")
+
     def wait(self, timeout=None, check=True):
         """Waits for the end; a command that hangs is killed and fails the test."""
         if not self._ends(timeout or TIMEOUT):
-            self.kill()
-            stuck = not self._ends(10)
-            where = pathlib.Path(f"/proc/{self.pid}/stack").read_text() if stuck else ""
-            raise Failed(f"{self.cmd}: hangs{' and cannot be killed' if stuck else ''}\n{self.out}\n{where}")
+            self._end()
+            raise Failed(f"{self.cmd}: hangs\n{self.out}")
         if check and self.popen.returncode != 0:
             raise Failed(f"{self.cmd}: exit code {self.popen.returncode}\n{self.out}")
         return Result(self.cmd, self.popen.returncode, self.out)
@@ -120,8 +125,7 @@ class Proc:
 
     def __exit__(self, *exc):
         if self.running():
-            self.kill()
-            self._ends(10)
+            self._end()
 
 
 _serial = itertools.count(1)
@@ -267,6 +271,10 @@ class Node:
         found = re.search(rf"\b{name} (\d+)", out)
         assert found, out
         return int(found[1])
+
+    def tx_bytes(self, netdev=None):
+        """What the netdev has sent."""
+        return int(self.run(f"cat /sys/class/net/{netdev or self.netdev}/statistics/tx_bytes").out)
 
     def link_add(self, name, netdev, kind="rurdma", check=True):
         return self.run(f"rdma link add {name} type {kind} netdev {netdev}", check=check)

@@ -2,6 +2,7 @@
 """Endurance: ends, removals and unloads at random moments under traffic, over either transport."""
 
 import contextlib
+import os
 import random
 import time
 
@@ -38,17 +39,32 @@ def fresh(kind):
         yield p.settle()
 
 
-@contextlib.contextmanager
-def traffic(p):
-    """Server in a, client in b, at a random moment of their traffic (or of their start)."""
-    loads = LOADS | (ROCE_LOADS if p.kind == "rurdma_roce" else {})
-    server_cmd, client_cmd = random.choice(list(loads.values()))
-    with p.a.start(f"exec {server_cmd}") as server:
-        wait_until(lambda: p.a.listens() or not server.running())
-        with p.b.start("exec " + client_cmd.format(p.a.ip)) as client:
-            wait_until(lambda: p.b.resources("qp") or not client.running())
-            time.sleep(random.random() * 0.5)
-            yield server, client
+class Moments:
+    """Server in a, client in b, each time at a random moment of their traffic (or of their start)."""
+
+    def __init__(self):
+        self.random = random.Random(int(os.environ.get("RURDMA_SEED", "1")))
+        self.sent = []
+
+    @contextlib.contextmanager
+    def traffic(self, p):
+        loads = LOADS | (ROCE_LOADS if p.kind == "rurdma_roce" else {})
+        server_cmd, client_cmd = self.random.choice(list(loads.values()))
+        with p.a.start(f"exec {server_cmd}") as server:
+            wait_until(lambda: p.a.listens() or not server.running())
+            before = p.b.tx_bytes()
+            with p.b.start("exec " + client_cmd.format(p.a.ip)) as client:
+                wait_until(lambda: p.b.resources("qp") or not client.running())
+                time.sleep(self.random.random() * 0.5)
+                assert server.running() and client.running(), server.out + client.out
+                self.sent.append(p.b.tx_bytes() - before)
+                yield server, client
+
+    def were_busy(self):
+        """Of many rounds some were in the middle of it: what connecting takes is a few KiB."""
+        print(f"bytes that the client's end had sent by then: {sorted(self.sent)}")
+        busy = sum(n > 100000 for n in self.sent)
+        assert busy * 5 >= len(self.sent) or len(self.sent) < 10, "hardly ever was there traffic"
 
 
 def nothing_left(*nodes):
@@ -58,65 +74,70 @@ def nothing_left(*nodes):
 
 @pytest.mark.parametrize("victim", ["client", "server"])
 def test_killed_under_traffic(pair, rounds, victim):
-    """SIGKILL of one end at a random moment: all of it is given back, the other end hears of it."""
-    before = Holdings()
+    """SIGKILL of one end at a random moment: all of it is given back."""
+    before, moments = Holdings(), Moments()
     for _ in range(rounds):
-        with traffic(pair) as (server, client):
+        with moments.traffic(pair) as (server, client):
             dead = client if victim == "client" else server
             dead.kill()
             dead.wait(30, check=False)
         nothing_left(pair.a, pair.b)
     before.returned()
+    moments.were_busy()
 
 
 def test_link_deleted_under_traffic(pair, rounds):
     """`rdma link del` at either end does not wait for the processes."""
-    before = Holdings()
+    before, moments = Holdings(), Moments()
     for i in range(min(rounds, 50)):
         x = pair.a if i % 2 else pair.b
-        with traffic(pair):
+        with moments.traffic(pair):
             x.run(f"rdma link del {x.dev}", timeout=30)
             assert not x.links()
         nothing_left(x.peer)
         x.link_add(x.dev, x.netdev, pair.kind)
         pair.settle()
     before.returned()
+    moments.were_busy()
 
 
 @OF_EACH_KIND
 def test_netdev_removed_under_traffic(module, rounds, kind):
     """The netdev goes, the link with it."""
-    before = Holdings()
+    before, moments = Holdings(), Moments()
     for i in range(min(rounds, 50)):
         with fresh(kind) as p:
             x = p.a if i % 2 else p.b
-            with traffic(p):
+            with moments.traffic(p):
                 x.run(f"ip link del {x.netdev}", timeout=30)
                 # The other end of the veth is gone too.
                 wait_until(lambda p=p: not p.a.links() and not p.b.links(), 30)
     before.returned()
+    moments.were_busy()
 
 
 @OF_EACH_KIND
 def test_namespace_deleted_under_traffic(module, rounds, kind):
     """Its processes die, its netdev goes; the peer is not kept."""
-    before = Holdings()
+    before, moments = Holdings(), Moments()
     for i in range(min(rounds, 50)):
         with fresh(kind) as p:
             x = p.a if i % 2 else p.b
-            with traffic(p):
+            with moments.traffic(p):
                 x.__exit__()
                 wait_until(lambda x=x: not x.peer.links(), 30)
     before.returned()
+    moments.were_busy()
 
 
 @OF_EACH_KIND
 def test_module_unloaded_under_traffic(rounds, kind):
     """modprobe -r does not wait for the processes."""
-    before = Holdings()
+    before, moments = Holdings(), Moments()
     for _ in range(min(rounds, 50)):
-        with fresh(kind) as p, traffic(p):
+        with fresh(kind) as p, moments.traffic(p):
             run("modprobe -r rurdma", timeout=30)
             assert not module_loaded()
     before.returned()
+    moments.were_busy()
     run("modprobe rurdma")

@@ -192,10 +192,6 @@ OVER = {
 }
 
 
-def tx_bytes(node, netdev):
-    return int(node.run(f"cat /sys/class/net/{netdev}/statistics/tx_bytes").out)
-
-
 def both_ways(server, client, to, source=""):
     """The client's rping: READ and WRITE of 20 times 4000 bytes, verified."""
     with server.start("exec rping -s -C 20 -S 4000") as s:
@@ -217,10 +213,10 @@ def test_traffic_over(module, kind, link_type):
             x.link_add(x.dev, "t0", link_type)
             x.ip = f"10.7.0.{n}"
         p.settle()
-        before = [tx_bytes(x, "t0") for x in (p.a, p.b)]
+        before = [x.tx_bytes("t0") for x in (p.a, p.b)]
         both_ways(p.a, p.b, p.a.ip)
         for x, was in zip((p.a, p.b), before, strict=True):
-            assert tx_bytes(x, "t0") - was > 20 * 4000
+            assert x.tx_bytes("t0") - was > 20 * 4000
 
 
 def test_two_netdevs_in_one_subnet(module):
@@ -245,9 +241,9 @@ def test_two_netdevs_in_one_subnet(module):
         both_ways(b, a, b.ip, f"-I {second}")
         a.run(f"ip route add {a.ip.rsplit('.', 1)[0]}.0/24 dev v2 table 77 && ip rule add from {second} table 77")
         for source, out in ((second, "v2"), (a.ip, a.netdev)):
-            before = {d: tx_bytes(a, d) for d in (a.netdev, "v2")}
+            before = {d: a.tx_bytes(d) for d in (a.netdev, "v2")}
             both_ways(b, a, b.ip, f"-I {source}")
-            sent = {d: tx_bytes(a, d) - before[d] for d in before}
+            sent = {d: a.tx_bytes(d) - before[d] for d in before}
             assert sent.pop(out) > 20 * 4000
             assert sum(sent.values()) < 4000, sent
 

@@ -88,15 +88,14 @@ def test_vlan_over_the_netdev(module):
         for x in p.settle().a, p.b:
             wait_until(lambda x=x: gid_index(x.dev, x.vlan, x.name) is not None)
         a, b = p.a, p.b
-        sent = "cat /sys/class/net/vlan7/statistics/tx_bytes"
-        before = [int(x.run(sent).out) for x in (a, b)]
+        before = [x.tx_bytes("vlan7") for x in (a, b)]
         ga, gb = (gid_index(x.dev, x.vlan, x.name) for x in (a, b))
         for kind in ("rc", "ud"):
             program = f"ibv_{kind}_pingpong -n 100 -s 1000"
             ends(p, f"{program} -d {a.dev} -g {ga}", f"{program} -d {b.dev} -g {gb} {a.ip}")
         ends(p, f"rping -s -a {a.vlan} -C 5 -S 5000", f"rping -c -a {a.vlan} -C 5 -S 5000 -V")
         for x, was in zip((a, b), before, strict=True):
-            assert int(x.run(sent).out) - was > 2 * 100 * 1000 + 5 * 5000
+            assert x.tx_bytes("vlan7") - was > 2 * 100 * 1000 + 5 * 5000
 
 
 def test_second_link_is_refused(pair):

@@ -4,7 +4,7 @@
 The usual test takes `pair`: two namespaces joined by a veth, an iWARP link in
 each. Tests that break things take `fresh_pair`. A test that repeats something
 many times takes `rounds` and is marked `soak`: a few rounds in "make test", many
-in "make soak".
+in "make soak" and "make hostile".
 """
 
 import json
@@ -23,7 +23,7 @@ if not os.environ.get("RURDMA_VM") and pathlib.Path("/proc/1/comm").read_text().
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "soak: repeats `rounds` times; all that make soak runs")
+    config.addinivalue_line("markers", "soak: repeats `rounds` times; all that make soak and make hostile run")
     config.addinivalue_line("markers", "long: what make test leaves out without LONG=1")
 
 
