@@ -41,13 +41,28 @@ def bare_machine():
         f.write_bytes(data)
 
 
-def test_install_uninstall(bare_machine):
+@pytest.fixture
+def machine_owner_key():
+    """As DKMS makes one; the environment in which the tool to sign with is found."""
+    tool = next(pathlib.Path("/cache").glob("kernel-*/build/scripts/sign-file"))
+    keys = pathlib.Path("/var/lib/dkms")
+    run(f"mkdir -p {keys}")
+    run(
+        "openssl req -new -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=rurdma-test/ -outform DER "
+        f"-keyout {keys}/mok.key -out {keys}/mok.pub"
+    )
+    yield {"KDIR": str(tool.parents[1])}
+    run(f"rm -r {keys}")
+
+
+def test_install_uninstall(bare_machine, machine_owner_key):
     if not pathlib.Path(f"/src/build/module-{RELEASE}").exists():
         pytest.skip("built into another directory than build/ (OUT=)")
     assert run("modprobe rurdma", check=False).rc != 0
-    out = run(f"{INSTALL} --no-build", timeout=300).out
+    out = run(f"{INSTALL} --no-build", timeout=300, env=machine_owner_key).out
     assert "rdma link add" in out, "does not say what comes next"
     assert INSTALLED.exists()
+    assert run(f"modinfo -F signer {INSTALLED}").out.strip() == "rurdma-test"
     assert DRIVER.exists()
     assert list(PROVIDER.glob("librurdma-rdmav*.so"))
     # Loaded by its alias, as on any machine.

@@ -2,6 +2,8 @@
 """The module as a file: what it says of itself, that it comes and goes."""
 
 import os
+import pathlib
+import re
 
 import pytest
 from rvm import module_loaded, run
@@ -23,6 +25,18 @@ def test_alias(kind):
     """`rdma link add … type KIND` loads the module by this."""
     assert f"rdma-link-{kind}" in modinfo("alias")
     assert run(f"modprobe -R rdma-link-{kind}").out.strip() == "rurdma"
+
+
+def test_parameters_are_documented():
+    """Each is in both documents, and none that is not there."""
+    names = {line.partition(":")[0] for line in modinfo("parm") if line}
+    assert names
+    top = pathlib.Path(__file__).resolve().parents[2]
+    readme = (top / "README.md").read_text().partition("### Parameters of the module")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", readme, re.M)) == names
+    rst = (top / "Documentation/infiniband/rurdma.rst").read_text()
+    rst = rst.partition("\nModule parameters\n")[2].partition("\nCounters\n")[0]
+    assert set(re.findall(r"^``(\w+)`` \(default", rst, re.M)) == names
 
 
 def test_no_panic_but_of_arithmetic():
