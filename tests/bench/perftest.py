@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """perftest (ib_write_bw and its relatives) over a pair of links, connected by rdma_cm."""
 
+import math
 import re
 
 from records import Reading
@@ -23,15 +24,24 @@ def columns(text, size):
     return [float(x) for x in rows[-1].split()]
 
 
+def computed(text, *figures):
+    """These figures; one that could not be computed is none."""
+    if not all(map(math.isfinite, figures)):
+        raise Failed(f"a figure is no number in\n{text}")
+    return figures
+
+
 def bw_figures(text, size):
     """(iterations, operations/s): by the message rate or by MiB/s, whichever has more digits."""
     n, _, mib, mpps = columns(text, size)
-    return int(n), mpps * 1e6 if size < 4096 else mib * MIB / size
+    n, rate = computed(text, n, mpps * 1e6 if size < 4096 else mib * MIB / size)
+    return int(n), rate
 
 
 def lat_figures(text, size):
     """(iterations, typical, 99th percentile), microseconds."""
     n, _, _, typical, _, _, p99, *_ = columns(text, size)
+    n, typical, p99 = computed(text, n, typical, p99)
     return int(n), typical, p99
 
 
@@ -48,7 +58,7 @@ def exchange(rig, driver, program, usage=None, limit=LIMIT):
         wait_until(lambda: listening(b, port) or not server.running(), 20, f"{server.cmd}: does not listen")
         with a.start(f"{line} --bind_source_ip {a.ip} {b.ip}") as client:
             if usage:
-                usage.watch(client, server)
+                usage.watch(client, server, limit)
             out = client.wait(limit).out
         server.wait(30)
     return out

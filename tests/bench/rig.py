@@ -62,6 +62,11 @@ class Strayed(Failed):
     """Bytes went another way than over the wire: that the benchmark is wrong, not that a driver cannot do something."""
 
 
+# What a run may fail with: besides commands that fail, output that is not what it should be (a figure of 0, by
+# which something is divided, too), a process that has gone.
+FAILURES = (Failed, ValueError, LookupError, ArithmeticError, OSError)
+
+
 class Crossed:
     """Bytes of payload, as the program says; bytes on the wire, as the veth says."""
 

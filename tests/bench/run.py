@@ -17,8 +17,8 @@ import time
 import records
 from cases import chosen, label, matches
 from peers import MODULES
-from rig import DRIVERS, Rig, Strayed
-from rvm import Failed, run
+from rig import DRIVERS, FAILURES, Rig, Strayed
+from rvm import run
 from table import table, target_lines
 from targets import targets
 
@@ -93,8 +93,7 @@ class Campaign:
         start = time.monotonic()
         try:
             readings = case.run(rig, driver, case)
-        except (Failed, ValueError, LookupError, OSError) as e:
-            # The last three: output that is not what it should be, a process that has gone.
+        except FAILURES as e:
             self.failures.setdefault(name, []).append(e)
             print(f"round {r + 1}: {name}: FAILED\n{str(e)[:300]}\n{str(e)[300:][-1200:]}", flush=True)
             return

@@ -31,7 +31,7 @@ def _stream(rig, driver, size, seconds, usage=None):
         server.wait_for("listening", 20)
         with a.start(f"exec iperf3 -J {udp}-l {size} -t {seconds} -p {port} -c {b.ip}") as client:
             if usage:
-                usage.watch(client, server)
+                usage.watch(client, server, LIMIT)
             crossed.payload, rate = stream_figures(client.wait(LIMIT).out)
     return crossed.payload / size, rate / size, crossed.wire
 

@@ -19,6 +19,8 @@ from rvm import Failed
 SYS_ENTER = pathlib.Path("/sys/kernel/tracing/events/raw_syscalls/sys_enter")
 HISTOGRAM = "hist:keys=common_pid:size=4096"
 TICK = 1 / os.sysconf("SC_CLK_TCK")
+# So many bytes on the wire are no handshake any more: the run has begun.
+BEGUN = 64 << 10
 # From the first bytes on the wire until the windows: TCP has opened its window, caches are warm.
 SETTLE = 0.2
 
@@ -69,12 +71,14 @@ class Usage:
         """How long the run has to last at least."""
         return SETTLE + 2 * self._seconds
 
-    def watch(self, client, server):
-        """Blocks while the run goes on."""
-        start = self._wire.received()
-        while self._wire.received() < start + (64 << 10):
+    def watch(self, client, server, limit):
+        """Blocks while the run goes on. `limit`: seconds that it may take to begin; a peer may connect, and hang."""
+        start, end = self._wire.received(), time.monotonic() + limit
+        while self._wire.received() < start + BEGUN:
             if not client.running():
                 raise Failed(f"{client.cmd}: ended before anything was seen of it\n{client.out}")
+            if time.monotonic() > end:
+                raise Failed(f"{client.cmd}: hangs before anything is seen of it\n{client.out}")
             time.sleep(0.02)
         time.sleep(SETTLE)
         self.cpu = self._cpu_window()

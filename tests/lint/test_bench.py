@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """The benchmark reads the output of others, and counts: both are tried here on what they have said."""
 
+import types
+
 import cases
 import idle
 import objects
@@ -36,6 +38,14 @@ def test_perftest_bandwidth():
 def test_perftest_latency():
     assert perftest.lat_figures(LAT, 64) == (1000, 13.09, 19.50)
     assert perftest.lat_figures(LAT.replace("3.10", "-nan"), 64) == (1000, 13.09, 19.50)
+
+
+def test_perftest_not_a_number():
+    with pytest.raises(Failed):
+        perftest.bw_figures(BW.replace("0.038123", "nan"), 64)
+    for figure in ("13.09", "19.50"):
+        with pytest.raises(Failed):
+            perftest.lat_figures(LAT.replace(figure, "-nan"), 64)
 
 
 @pytest.mark.parametrize("text", ["", "Completion with error at client", BW.replace(" 64  ", " 32  ")])
@@ -91,6 +101,31 @@ def test_per_operation():
     assert usage.per_operation(w, 100) == (0.05, 2)
     with pytest.raises(Failed):
         usage.per_operation(w, 5000)
+
+
+def test_a_peer_that_hangs():
+    class Hangs:
+        cmd, out = "ib_send_bw", "connected"
+
+        def received(self):
+            return 0
+
+        def running(self):
+            return True
+
+    with pytest.raises(Failed, match="hangs"):
+        usage.Usage(Hangs(), 1).watch(Hangs(), Hangs(), 0.05)
+
+
+def test_what_a_run_fails_with():
+    """It is one failure among the results, and the campaign goes on."""
+
+    def nothing_measured(rig, driver, case):
+        return [1 / 0]
+
+    campaign = run.Campaign(None)
+    campaign.run_one(types.SimpleNamespace(mtu=1500), 0, cases.Case("send_lat", nothing_measured, 64), "iwarp")
+    assert campaign.bad() == ["iwarp 1500 send_lat 64"]
 
 
 def made(driver, test, values, size=64, qps=1, mtu=1500):
