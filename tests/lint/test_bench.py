@@ -5,6 +5,7 @@ import types
 
 import cases
 import idle
+import loss
 import objects
 import perftest
 import pytest
@@ -82,6 +83,30 @@ def test_counters():
     assert usage.idle_seconds("cpu  1 2 3 400 100 6 7 0 0 0\ncpu0 0\n") == pytest.approx(500 * usage.TICK)
     hist = "# event histogram\n\n{ common_pid:        802 } hitcount:          3\n{ common_pid: 7 } hitcount: 40\n"
     assert usage.calls_by_thread(hist) == {802: 3, 7: 40}
+
+
+def test_loss():
+    everything = loss.chosen("")
+    assert list(everything) == list(loss.WIRES)
+    assert all(drivers == list(loss.DRIVERS) for drivers in everything.values())
+    assert loss.chosen("iwarp loss or tcp whole") == {"whole": ["tcp"], "loss 0.1 %": ["iwarp"], "loss 1 %": ["iwarp"]}
+    assert not loss.chosen("iwarp nosuch")
+
+
+def test_loss_without_figures(monkeypatch):
+    """Of ours it is a failure, of a peer it is told."""
+
+    def broken(driver, pair, netem, mib):
+        return {}["end"] if driver == "tcp" else float(loss.said(r"([\d.]+) MiB/s", "bulk: nothing"))
+
+    monkeypatch.setattr(loss, "spoil", lambda pair, netem: None)
+    monkeypatch.setattr(loss, "transfer", broken)
+    got, bad = loss.over("whole", dict.fromkeys(("iwarp", "siw", "tcp")), 1)
+    assert got == {"iwarp": None, "siw": None, "tcp": None}
+    assert len(bad) == 1 and bad[0].startswith("iwarp, whole: no ")
+    assert list(loss.table({"whole": got}, 1))[1].split() == ["whole"] + ["-"] * len(loss.DRIVERS)
+    monkeypatch.setattr(loss, "transfer", lambda driver, *_: {"rxe": 2.0}.get(driver, 1.0))
+    assert len(loss.over("whole", dict.fromkeys(("roce", "siw", "rxe")), 1)[1]) == 1
 
 
 def test_idle():
