@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: GPL-2.0
 """rurdma's two transports beside siw, rxe, TCP and UDP: ratios within one run, never absolute claims.
 
-usage: run.py [-r ROUNDS] [-k PATTERN] [--long] [--no-crc]         (in the VM: make bench)
+usage: run.py [-r ROUNDS] [-k PATTERN] [--long] [--no-crc] [--poll-us N]         (in the VM: make bench)
 
 Each driver has a veth of its own, see peers.py. A figure counts only if the veth has carried the payload. Rounds are
 interleaved. /results/bench/results.json has the medians and the extremes, table.txt what is printed at the end. All
-drivers have their own defaults; --no-crc is the exception, and the table says so.
+drivers have their own defaults; --no-crc and --poll-us are the exceptions, and the table says so.
 """
 
 import argparse
@@ -23,15 +23,26 @@ from table import table, target_lines
 from targets import targets
 
 OUT = pathlib.Path("/results/bench")
+POLL_US = pathlib.Path("/sys/module/rurdma/parameters/poll_us")
+
+
+def poll_us():
+    """As it is. (The module's other parameters cannot be read: what it was loaded with counts.)"""
+    return int(POLL_US.read_text())
+
+
+def poller(us):
+    return f"poller on (poll_us={us})" if us else "poller off"
 
 
 def conditions(o):
-    """What the figures hold for. (The module's parameters cannot be read back: what it was loaded with counts.)"""
+    """What the figures hold for."""
     release = pathlib.Path("/proc/sys/kernel/osrelease").read_text().strip()
     cpus = pathlib.Path("/proc/cpuinfo").read_text().count("processor\t:")
     asked = " ".join(sys.argv[1:]) or "the short list"
     return [
         f"{time.strftime('%Y-%m-%d')}, Linux {release}, {cpus} CPUs, {o.rounds} rounds, {asked}",
+        f"iwarp and roce: rurdma, {poller(poll_us())}.",
         f"iwarp: rurdma, MPA CRC {'off' if o.no_crc else 'on'}; siw: MPA CRC off (it has no knob); "
         "roce: rurdma_roce, ICRC on; rxe: ICRC on; tcp, udp: no checksum in software (veth).",
         "Latency is half a round trip, that of READ a whole one. CPU time is that of the whole machine; "
@@ -73,7 +84,8 @@ class Campaign:
         """The results so far; returns the lines of the table."""
         o, got = self.o, self.series.records()
         records.write(OUT / "results.json", got)
-        lines = [*conditions(o), "", *table(got), "", "Targets", *target_lines(got, targets(crc=not o.no_crc)), ""]
+        wanted = targets(crc=not o.no_crc, poller=poll_us() > 0)
+        lines = [*conditions(o), "", *table(got), "", "Targets", *target_lines(got, wanted), ""]
         lines += [f"failed {len(why)} times: {name}: {reason(str(why[-1]))}" for name, why in self.failures.items()]
         (OUT / "table.txt").write_text("\n".join(lines) + "\n")
         return lines
@@ -111,10 +123,11 @@ def main():
     p.add_argument("--long", action="store_true", help="all sizes, operations and MTUs")
     p.add_argument("--mtu", type=int, action="append")
     p.add_argument("--no-crc", action="store_true", help="rurdma does not ask for MPA's CRC")
+    p.add_argument("--poll-us", type=int, default=0, help="rurdma's pollers look so long for more; 0: off")
     o = p.parse_args()
     o.rounds = o.rounds or (3 if o.long else 2)
     OUT.mkdir(parents=True, exist_ok=True)
-    run(f"modprobe rurdma {'mpa_crc=0' if o.no_crc else ''} && rdma system set netns exclusive")
+    run(f"modprobe rurdma poll_us={o.poll_us} {'mpa_crc=0' if o.no_crc else ''} && rdma system set netns exclusive")
     campaign = Campaign(o)
     for mtu in o.mtu or ((1500, 9000) if o.long else (1500,)):
         campaign.run_mtu(mtu)

@@ -32,6 +32,13 @@ def number(value):
     return f"{value:.3g}"
 
 
+def ratio(value):
+    """Two places, or two digits where that would be next to nothing."""
+    if value is None:
+        return "-"
+    return f"{value:.2g}" if 0 < abs(value) < 0.1 else f"{value:.2f}"
+
+
 def with_spread(r):
     """Median and, in percent of it, the larger of the ways up and down to the extremes."""
     if r is None:
@@ -75,7 +82,7 @@ def table(records):
             yield (
                 f"{what:44}"
                 + "".join(f"{with_spread(cells[d]):>14}" for d in DRIVERS)
-                + "".join(f"{'-' if x is None else f'{x:.2f}':>11}" for x in ratios)
+                + "".join(f"{ratio(x):>11}" for x in ratios)
             )
 
 
@@ -88,4 +95,4 @@ def target_lines(records, targets):
             got = t.ratio(median, mtu)
             if got is not None:
                 mark = "reached" if t.reached(got) else "missed"
-                yield f"{mtu:5} {t.driver:6} {t.what:52} {t.bound():>8} {got:8.2f}  {mark}"
+                yield f"{mtu:5} {t.driver:6} {t.what:52} {t.bound():>8} {ratio(got):>8}  {mark}"

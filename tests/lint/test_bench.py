@@ -177,10 +177,19 @@ def test_table():
 
 def test_target():
     rows = made("roce", "write_rate", [90]) + made("siw", "write_rate", [10]) + made("rxe", "write_rate", [20])
-    lines = list(table.target_lines(rows, targets.targets(crc=True)))
+    lines = list(table.target_lines(rows, targets.targets(crc=True, poller=False)))
     assert len(lines) == 1 and "4.50  reached" in lines[0]
     rows = made("iwarp", "read_lat", [7]) + made("siw", "read_lat", [10])
-    assert "0.70  missed" in "".join(table.target_lines(rows, targets.targets(crc=True)))
+    assert "0.70  missed" in "".join(table.target_lines(rows, targets.targets(crc=True, poller=False)))
+
+
+def test_system_calls_are_judged_with_a_poller():
+    """Without one, each send is one. And a figure is not cut off where the target begins."""
+    rows = made("roce", "send_syscalls", [0.004])
+    assert not list(table.target_lines(rows, targets.targets(crc=True, poller=False)))
+    (line,) = table.target_lines(rows, targets.targets(crc=True, poller=True))
+    assert line.split()[-4:] == ["≤", "0.001", "0.004", "missed"]
+    assert [table.ratio(x) for x in (None, 0, 0.0996, 0.1, 12.345)] == ["-", "0.00", "0.1", "0.10", "12.35"]
 
 
 def test_reason():
