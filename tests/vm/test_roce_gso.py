@@ -9,7 +9,6 @@ import contextlib
 import itertools
 import pathlib
 import re
-import subprocess
 from types import SimpleNamespace
 
 import pytest
@@ -68,9 +67,10 @@ def arrivals(node):
 
 
 def ready(p):
+    """By the addresses of either family."""
+    p.settle()
     for x in (p.a, p.b):
-        for ip in (x.ip, x.ip6):
-            wait_until(lambda x=x, ip=ip: gid_index(x.dev, ip, x.name) is not None)
+        wait_until(lambda x=x: gid_index(x.dev, x.ip6, x.name) is not None)
 
 
 def offload(p, what):
@@ -145,9 +145,11 @@ def test_icrc_on_the_wire(no_offloads, family):
     """What the stack has cut has the ICRC that scapy computes, and no frame is longer than the MTU."""
     p = no_offloads
     pcap = pathlib.Path(f"/tmp/gso-{family}.pcap")
-    dump = ["ip", "netns", "exec", p.a.name, "tcpdump", "-i", p.a.netdev, "-U", "--immediate-mode", "-c", "300"]
-    with subprocess.Popen([*dump, "-w", pcap, "udp", "port", "4791"], stderr=subprocess.DEVNULL) as tcpdump:
-        wait_until(lambda: pcap.exists() and pcap.stat().st_size >= 24)
+    # One of a test that failed would be there before tcpdump is.
+    pcap.unlink(missing_ok=True)
+    dump = ["tcpdump", "-i", p.a.netdev, "-U", "--immediate-mode", "-c", "300", "-w", pcap, "udp", "port", "4791"]
+    with p.a.start(dump) as tcpdump:
+        wait_until(lambda: pcap.exists() and pcap.stat().st_size >= 24, None, lambda: tcpdump.out)
         transfer(p, 1 << 20, 1, to=getattr(p.a, family))
         tcpdump.wait(60)
     out = run(["python3", "-B", ICRC, pcap], timeout=200).out
