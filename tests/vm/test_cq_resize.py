@@ -71,7 +71,7 @@ def test_cq_resize_under_traffic(node, rounds):
     before = a.in_use(), b.in_use()
     with a.start([VT, "cq_resize_traffic", a.ip, n]) as server:
         port = server.wait_for(r"port (\d+)")[1]
-        client = b.run([VT, "cq_resize_traffic", a.ip, n, port], check=False)
+        client = b.run([VT, "cq_resize_traffic", a.ip, n, port], timeout=600, check=False)
         assert client.rc == 0, f"{client.out}\nserver:\n{server.out}"
         resizes = int(re.search(r"(\d+) resizes", server.wait().out)[1])
     assert resizes > 50

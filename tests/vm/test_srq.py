@@ -65,7 +65,7 @@ def test_srq_resize_under_traffic(node, rounds):
     a, b, n = node, node.peer, "200000" if rounds > 20 else "20000"
     with a.start([VT, "srq_resize_traffic", a.ip, n]) as server:
         port = server.wait_for(r"port (\d+)")[1]
-        client = b.run([VT, "srq_resize_traffic", a.ip, n, port], check=False)
+        client = b.run([VT, "srq_resize_traffic", a.ip, n, port], timeout=600, check=False)
         assert client.rc == 0, f"{client.out}\nserver:\n{server.out}"
         resizes = int(re.search(r"(\d+) resizes", server.wait().out)[1])
     assert resizes > 50
