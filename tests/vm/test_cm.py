@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Connections: listening, connecting, refusing, ending, and what strangers do; see vtcm.c."""
+"""Connections: listening, connecting, refusing, ending, and what strangers do; see vtcm.c and vtlisten.c."""
 
 import contextlib
 import re
@@ -20,10 +20,10 @@ def p(module):
 
 @pytest.fixture
 def cm(p):
-    """Runs a test of vtcm.c in the first node; afterwards nothing of it is left."""
+    """Runs a test of vtcm.c, or of another program, in the first node; afterwards nothing of it is left."""
 
-    def call(name, *args, addr=None, **kw):
-        return p.a.run(["vtcm", name, addr or p.a.ip, *args], **kw)
+    def call(name, *args, addr=None, vt="vtcm", **kw):
+        return p.a.run([vt, name, addr or p.a.ip, *args], **kw)
 
     yield call
     wait_until(lambda: not p.a.in_use(), 30, lambda: f"left over: {p.a.in_use()}")
@@ -78,6 +78,12 @@ def test_port_is_shared_with_tcp(cm):
 def test_backlog(cm):
     """Eight requests wait until they are accepted."""
     cm("backlog")
+
+
+@pytest.mark.parametrize("answer", ["accept", "reject"])
+def test_backlog_full(cm, answer):
+    """Ten ask for two places: eight are REJECTED at once, nobody hangs, and later ones are served."""
+    cm("backlog_full", answer, vt="vtlisten")
 
 
 def test_listener_destroyed_with_requests(cm):
@@ -248,6 +254,44 @@ def test_tos(module):
         assert sent, dump.out
         # The lowest two bits are for ECN.
         assert {int(t, 16) & ~3 for t in sent} == {0x28}
+
+
+# What tcpdump -v says of a packet: its header, the port that it is from, its flags. (IPv6: no class is class 0.)
+PACKET = re.compile(r"IP6? \((.*?)\)\s+\S+\.(\d+) > \S+\.\d+: Flags \[(\S+)\]")
+
+
+@pytest.mark.parametrize(
+    "family,end,where",
+    [
+        ("ip", "active", ""),
+        ("ip6", "active", ""),
+        ("ip", "passive", ""),
+        ("ip6", "passive", ""),
+        ("ip", "passive", "0.0.0.0"),
+        # One socket for both families.
+        ("ip", "passive", "::"),
+        ("ip6", "passive", "::"),
+    ],
+)
+def test_tos_of_each_end(cm, p, family, end, where):
+    """RDMA_OPTION_ID_TOS of an initiator and of a listener, in IPv4's TOS and IPv6's traffic class."""
+    addr = getattr(p.a, family)
+    # A connection of the host with itself.
+    with p.a.start("exec tcpdump --immediate-mode -l -n -v -i lo tcp 2>&1") as dump:
+        dump.wait_for("listening on")
+        out = cm("tos", end, "0x48", where or addr, addr=addr, vt="vtlisten").out
+        port = re.search(r"port (\d+)", out)[1]
+        # Both have closed their end.
+        wait_until(lambda: len([m for m in PACKET.finditer(dump.out) if "F" in m[3]]) >= 2)
+        dump.kill(2)
+        dump.wait(check=False)
+    sent = {"active": set(), "passive": set()}
+    for header, source, flags in PACKET.findall(dump.out):
+        # A reset is its own affair: TCP answers with what came.
+        if "R" not in flags:
+            said = re.search(r"(?:tos|class) (0x[0-9a-f]+)", header)
+            sent["passive" if source == port else "active"].add(int(said[1] if said else "0", 16) & ~3)
+    assert sent == {"active": {0}, "passive": {0}, end: {0x48}}, dump.out
 
 
 def test_rping_same_host(p):

@@ -116,10 +116,20 @@ def test_two_links_on_two_netdevs(node):
         connects(node, "10.1.0.1")
         connects(node, "10.2.0.1")
         out = node.run(["vtcm", "wildcard_many", "10.1.0.1", "10.1.0.1", "10.2.0.1"]).out
-        assert "10.1.0.1: rwv" in out
-        assert "10.2.0.1: rww" in out
+        # Each connection is of its own link, at both ends.
+        assert "10.1.0.1: rwv rwv" in out
+        assert "10.2.0.1: rww rww" in out
         guids = {json.dumps(d["node_guid"]) for d in node.json("rdma -j dev show")}
         assert len(guids) == 2
+
+
+def test_bound_to_the_device_of_an_address(node):
+    """An address is its link's: who binds to it is on that device, and not to be reached at another one's."""
+    node.run("ip link add w0 type veth peer name w1 && ip link set w0 up && ip link set w1 up")
+    node.run("ip addr add 10.2.0.1/24 dev w0")
+    with link(node, "v0", "rwv"), link(node, "w0", "rww"):
+        node.run(["vtlisten", "bound_to_device", "10.1.0.1", "rwv", "10.2.0.1", "rww"])
+        node.run(["vtlisten", "bound_to_device", "10.2.0.1", "rww", "10.1.0.1", "rwv"])
 
 
 def test_guids_of_netdevs_with_one_mac(node):
