@@ -96,6 +96,16 @@ def test_cq_overflow(vt):
     vt("cq_overflow")
 
 
+def test_cq_dead(vt):
+    """After that nothing completes to it any more, its QP is in error with QP_FATAL, and both can be destroyed."""
+    vt("cq_dead")
+
+
+def test_cq_dead_recv(vt):
+    """The same for receives; the peer gets a Terminate."""
+    vt("cq_dead_recv")
+
+
 def test_cq_timestamp(vt):
     """Completion time stamps of the extended API lie between before and after."""
     vt("cq_timestamp")

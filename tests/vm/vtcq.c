@@ -172,6 +172,122 @@ static void cq_overflow(void)
 	close_end(&c);
 }
 
+/* Nothing comes out of the CQ any more, and it cannot be armed. */
+static void dead_at(struct ibv_cq *cq, int line)
+{
+	struct ibv_wc wc;
+
+	usleep(QUIET * 1000);
+	for (int i = 0; i < 3; i++) {
+		int n = ibv_poll_cq(cq, 1, &wc), armed = ibv_req_notify_cq(cq, i % 2);
+
+		if (n != -EIO || armed != EIO)
+			fail("vt", line, "ibv_poll_cq: %d, ibv_req_notify_cq: %d", n, armed);
+	}
+}
+
+#define DEAD(cq) dead_at(cq, __LINE__)
+
+/* The completions of before, which are all that there will be. */
+static void polled_out(struct ibv_cq *cq, int n)
+{
+	for (int i = 0; i < n; i++)
+		DONE(cq, i);
+	DEAD(cq);
+}
+
+static void ends_disconnected(void)
+{
+	CM_EXPECT(c.ch, DISCONNECTED);
+	CM_EXPECT(s.ch, DISCONNECTED);
+	EQ(state_of(c.qp), IBV_QPS_ERR);
+	EQ(state_of(s.qp), IBV_QPS_ERR);
+}
+
+static void cq_dead(void)
+{
+	struct opt o = { .cqe = 4, .swr = 64 };
+	struct ibv_qp_init_attr init = { .qp_type = IBV_QPT_RC, .cap = { 8, 8, 1, 1, 0 } };
+	struct ibv_qp *other;
+	struct buf b;
+	int depth;
+
+	connect_ends(&c, &s, &o);
+	b = new_buf(c.pd, 64);
+	depth = c.scq->cqe;
+	recv_buf(c.qp, 100, &b, 64);
+	for (int i = 0; i < depth; i++)
+		rdma_buf(c.qp, i, IBV_WR_RDMA_WRITE, &b, 0, 0, 0, SIGNALED);
+	OK(ibv_req_notify_cq(c.scq, 0));
+	rdma_buf(c.qp, depth, IBV_WR_RDMA_WRITE, &b, 0, 0, 0, SIGNALED);
+	ASYNC(c.qp->context, CQ_ERR, c.scq);
+	/* The QP cannot tell what it does any more. */
+	ASYNC(c.qp->context, QP_FATAL, c.qp);
+	ends_disconnected();
+	/* No completion was added, so no event of one. */
+	CHECK(!cq_event(&c, c.scq, QUIET));
+	polled_out(c.scq, depth);
+	/* Its other CQ lives. */
+	DONE_WITH(c.rcq, 100, WR_FLUSH_ERR);
+	recv_buf(c.qp, 101, &b, 64);
+	DONE_WITH(c.rcq, 101, WR_FLUSH_ERR);
+	/* Room does not bring the CQ back, neither for this QP nor for another one. */
+	send_buf(c.qp, 102, &b, 64, SIGNALED);
+	DEAD(c.scq);
+	init.send_cq = init.recv_cq = c.scq;
+	other = ibv_create_qp(c.pd, &init);
+	CHECK(other);
+	OK(try_recv(other, 103, NULL, 0));
+	OK(to_state(other, IBV_QPS_ERR));
+	DEAD(c.scq);
+	/* It says so once. */
+	CHECK(!async_within(c.qp->context, IBV_EVENT_CQ_ERR, NULL, QUIET));
+	FAILS(EBUSY, ibv_destroy_cq(c.scq));
+	OK(ibv_destroy_qp(other));
+	close_end(&c);
+	close_end(&s);
+	connect_ends(&c, &s, NULL);
+	b = new_buf(c.pd, 64);
+	rdma_buf(c.qp, 1, IBV_WR_RDMA_WRITE, &b, 0, 0, 0, SIGNALED);
+	DONE(c.scq, 1);
+}
+
+static void cq_dead_recv(void)
+{
+	struct opt o = { .server_cqe = 4 };
+	struct buf a, b;
+	int depth;
+
+	connect_ends(&c, &s, &o);
+	a = new_buf(c.pd, 64);
+	b = new_buf(s.pd, 64 * 64);
+	depth = s.rcq->cqe;
+	CHECK(depth < 32);
+	for (int i = 0; i < depth + 3; i++) {
+		struct ibv_sge sge = sge_of(&b, i * 64, 64);
+
+		OK(try_recv(s.qp, i, &sge, 1));
+	}
+	for (int i = 0; i < depth; i++) {
+		fill(a.p, 64, i);
+		send_buf(c.qp, i, &a, 64, SIGNALED);
+		DONE(c.scq, i);
+	}
+	CHECK(!async_within(s.qp->context, IBV_EVENT_CQ_ERR, s.rcq, QUIET));
+	send_buf(c.qp, depth, &a, 64, SIGNALED);
+	DONE(c.scq, depth);
+	ASYNC(s.qp->context, CQ_ERR, s.rcq);
+	ASYNC(s.qp->context, QP_FATAL, s.qp);
+	/* The peer is told, by a Terminate. */
+	ASYNC(s.qp->context, QP_REQ_ERR, c.qp);
+	ends_disconnected();
+	polled_out(s.rcq, depth);
+	for (int i = 0; i < depth; i++)
+		VERIFY(b.p + i * 64, 64, i);
+	close_end(&s);
+	close_end(&c);
+}
+
 static void cq_timestamp(void)
 {
 	struct ibv_cq_init_attr_ex attr = {
@@ -294,7 +410,8 @@ static void cq_timestamp_clock(void)
 
 static const struct test tests[] = {
 	T(cq_sizes), T(cq_bad_vector), T(cq_in_use), T(cq_event_any), T(cq_event_solicited),
-	T(cq_overflow), T(cq_timestamp), T(cq_timestamp_clock), T(cq_vector_events), T(cq_vector_destroy),
+	T(cq_overflow), T(cq_dead), T(cq_dead_recv), T(cq_timestamp), T(cq_timestamp_clock),
+	T(cq_vector_events), T(cq_vector_destroy),
 };
 
 int main(int argc, char **argv)
