@@ -44,6 +44,21 @@ def test_qp_sqd_drains(vt):
     vt("qp_sqd_drains")
 
 
+def test_qp_sqd_stays(vt):
+    """SQD with a READ that is not answered: SQD again, but not RTS, INIT or RTR; the connection stays."""
+    vt("qp_sqd_stays")
+
+
+def test_qp_sqd_error(vt):
+    """From there to ERR: what is outstanding is flushed, what was posted is delivered."""
+    vt("qp_sqd_error")
+
+
+def test_qp_sqd_reset(vt):
+    """From there to RESET: nothing completes, and the QP can be connected again."""
+    vt("qp_sqd_reset")
+
+
 def test_qp_reset_forgets(vt):
     """RESET: nothing of before completes, the QP is as new."""
     vt("qp_reset_forgets")
@@ -52,3 +67,13 @@ def test_qp_reset_forgets(vt):
 def test_qp_reset_connected(vt):
     """RESET ends the connection, and what is posted after it is not flushed by that."""
     vt("qp_reset_connected")
+
+
+def test_qp_rtr(vt):
+    """RTR: to RESET, which is INIT, and what was posted is forgotten; or to RTS, by a connection."""
+    vt("qp_rtr")
+
+
+def test_qp_connected_again(vt):
+    """After ERR only RESET lets a QP be connected again."""
+    vt("qp_connected_again")

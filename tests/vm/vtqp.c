@@ -3,6 +3,9 @@
 
 #include "vt.h"
 
+#include <netinet/in.h>
+#include <sys/socket.h>
+
 static struct end c, s;
 
 static void qp_limits(void)
@@ -217,10 +220,224 @@ static void qp_reset_connected(void)
 	DONE_WITH(c.rcq, 77, WR_FLUSH_ERR);
 }
 
+/* A message each way. */
+static void talk(void)
+{
+	struct buf a = new_buf(c.pd, 100), b = new_buf(s.pd, 100);
+
+	recv_buf(s.qp, 1, &b, b.len);
+	fill(a.p, a.len, 1);
+	send_buf(c.qp, 2, &a, a.len, SIGNALED);
+	DONE(s.rcq, 1);
+	DONE(c.scq, 2);
+	VERIFY(b.p, b.len, 1);
+	recv_buf(c.qp, 3, &a, a.len);
+	fill(b.p, b.len, 2);
+	send_buf(s.qp, 4, &b, b.len, SIGNALED);
+	DONE(c.rcq, 3);
+	DONE(s.scq, 4);
+	VERIFY(a.p, a.len, 2);
+	OK(ibv_dereg_mr(a.mr));
+	OK(ibv_dereg_mr(b.mr));
+}
+
+/* Has `c.qp` connect by a cm_id that is not the one it was made with; a new `s` accepts. The cm_id's events. */
+static struct rdma_event_channel *connect_qp(void)
+{
+	struct rdma_conn_param param = param_of(&defaults);
+	struct rdma_cm_event *ev;
+	struct end again = {};
+
+	if (!listener) {
+		listen_ch = new_channel();
+		listener = listen_on(listen_ch, 16);
+	}
+	resolve(&again, ntohs(rdma_get_src_port(listener)));
+	param.qp_num = c.qp->qp_num;
+	OK(rdma_connect(again.id, &param));
+	ev = CM_EVENT(listen_ch, CONNECT_REQUEST);
+	memset(&s, 0, sizeof(s));
+	s.id = ev->id;
+	OK(rdma_ack_cm_event(ev));
+	s.ch = new_channel();
+	OK(rdma_migrate_id(s.id, s.ch));
+	make_qp(&s, &defaults, true);
+	OK(rdma_accept(s.id, &param));
+	return again.ch;
+}
+
+static void is_connected(struct rdma_event_channel *ch)
+{
+	CM_EXPECT(ch, ESTABLISHED);
+	CM_EXPECT(s.ch, ESTABLISHED);
+	EQ(state_of(c.qp), IBV_QPS_RTS);
+	talk();
+}
+
+static void qp_rtr(void)
+{
+	struct ibv_qp_init_attr init = { .cap = { 8, 8, 4, 4, 0 } };
+	struct ibv_qp *qp = plain_qp(&init);
+
+	OK(to_state(qp, IBV_QPS_RTR));
+	OK(try_recv(qp, 1, NULL, 0));
+	OK(to_state(qp, IBV_QPS_RESET));
+	/* RESET is where a QP begins, which is INIT here. */
+	EQ(state_of(qp), IBV_QPS_INIT);
+	NOTHING(qp->recv_cq);
+	/* To be connected is as good from RTR as from INIT. */
+	OK(to_state(qp, IBV_QPS_RTR));
+	c = (struct end) { .qp = qp, .pd = qp->pd, .scq = qp->send_cq, .rcq = qp->recv_cq };
+	is_connected(connect_qp());
+	FAILS(EINVAL, to_state(qp, IBV_QPS_RTR));
+}
+
+static void qp_connected_again(void)
+{
+	struct rdma_event_channel *ch;
+	struct rdma_cm_event *ev;
+
+	connect_ends(&c, &s, NULL);
+	ch = c.ch;
+	for (int i = 0; i < 3; i++) {
+		talk();
+		OK(to_state(c.qp, IBV_QPS_ERR));
+		CM_EXPECT(ch, DISCONNECTED);
+		CM_EXPECT(s.ch, DISCONNECTED);
+		EQ(state_of(s.qp), IBV_QPS_ERR);
+		/* What has failed is not connected: the attempt ends, and the peer's end with it. */
+		ch = connect_qp();
+		ev = CM_EVENT(ch, CONNECT_ERROR);
+		CHECK(ev->status < 0);
+		OK(rdma_ack_cm_event(ev));
+		CM_EXPECT(s.ch, ESTABLISHED);
+		CM_EXPECT(s.ch, DISCONNECTED);
+		EQ(state_of(c.qp), IBV_QPS_ERR);
+		OK(to_state(c.qp, IBV_QPS_RESET));
+		EQ(state_of(c.qp), IBV_QPS_INIT);
+		ch = connect_qp();
+		is_connected(ch);
+	}
+}
+
+/*
+ * Connects `c` to a peer that takes what comes and answers nothing: what waits for
+ * an answer waits for ever. Its socket.
+ */
+static int connect_to_mute(void)
+{
+	/* Revision 2: with CRCs, 16 READs each way; the initiator begins with a WRITE of nothing. */
+	static const uint8_t reply[24] = "MPA ID Rep Frame\x50\x02\x00\x04\x80\x10\x80\x10";
+	struct rdma_conn_param param = param_of(&defaults);
+	struct sockaddr_in at;
+	socklen_t len = sizeof(at);
+	uint8_t request[24];
+	int fd, peer;
+
+	fd = socket(AF_INET, SOCK_STREAM, 0);
+	CHECK(fd >= 0);
+	OK(bind(fd, addr_port(address, 0), sizeof(at)));
+	OK(listen(fd, 1));
+	OK(getsockname(fd, (struct sockaddr *)&at, &len));
+	memset(&c, 0, sizeof(c));
+	resolve(&c, ntohs(at.sin_port));
+	make_qp(&c, &defaults, false);
+	OK(rdma_connect(c.id, &param));
+	peer = accept(fd, NULL, NULL);
+	CHECK(peer >= 0);
+	EQ(recv(peer, request, sizeof(request), MSG_WAITALL), sizeof(request));
+	CHECK(!memcmp(request, "MPA ID Req Frame", 16));
+	EQ(send(peer, reply, sizeof(reply), 0), sizeof(reply));
+	CM_EXPECT(c.ch, ESTABLISHED);
+	close(fd);
+	return peer;
+}
+
+/* A QP in SQD, which stays there: its READ is not answered. The peer's socket. */
+static int into_sqd(void)
+{
+	int peer = connect_to_mute();
+	struct buf a = new_buf(c.pd, 64);
+
+	rdma_buf(c.qp, 1, IBV_WR_RDMA_READ, &a, 64, 0x1000, 1, SIGNALED);
+	send_buf(c.qp, 2, &a, 64, SIGNALED);
+	OK(to_state(c.qp, IBV_QPS_SQD));
+	NOTHING(c.scq);
+	EQ(state_of(c.qp), IBV_QPS_SQD);
+	return peer;
+}
+
+/*
+ * The peer of above got all that was posted, in whole FPDUs, and then the end of the
+ * stream: an empty WRITE, the Read Request, the SEND.
+ */
+static void all_was_delivered(int peer)
+{
+	size_t total = 0;
+	uint8_t data[512];
+	ssize_t n;
+
+	do {
+		CHECK(readable(peer, SOON));
+		n = recv(peer, data, sizeof(data), 0);
+		CHECK(n >= 0);
+		total += n;
+	} while (n);
+	EQ(total, 20 + 52 + 88);
+	close(peer);
+}
+
+static void qp_sqd_stays(void)
+{
+	into_sqd();
+	OK(to_state(c.qp, IBV_QPS_SQD));
+	/* It closes the connection, so that there is no way back: the CLOSING of RNIC verbs. */
+	FAILS(EINVAL, to_state(c.qp, IBV_QPS_RTS));
+	FAILS(EINVAL, to_state(c.qp, IBV_QPS_INIT));
+	FAILS(EINVAL, to_state(c.qp, IBV_QPS_RTR));
+	NOTHING(c.scq);
+	EQ(state_of(c.qp), IBV_QPS_SQD);
+	CHECK(!readable(c.ch->fd, 0));
+	CHECK(!async_within(c.qp->context, IBV_EVENT_SQ_DRAINED, c.qp, 0));
+}
+
+static void qp_sqd_error(void)
+{
+	struct buf b;
+	int peer = into_sqd();
+
+	b = new_buf(c.pd, 64);
+	recv_buf(c.qp, 3, &b, 64);
+	OK(to_state(c.qp, IBV_QPS_ERR));
+	EQ(state_of(c.qp), IBV_QPS_ERR);
+	DONE_WITH(c.scq, 1, WR_FLUSH_ERR);
+	/* It was sent; but it is behind one that failed. */
+	DONE_WITH(c.scq, 2, WR_FLUSH_ERR);
+	DONE_WITH(c.rcq, 3, WR_FLUSH_ERR);
+	CM_EXPECT(c.ch, DISCONNECTED);
+	all_was_delivered(peer);
+	NOTHING(c.scq);
+	FAILS(EINVAL, to_state(c.qp, IBV_QPS_RTS));
+}
+
+static void qp_sqd_reset(void)
+{
+	int peer = into_sqd();
+
+	OK(to_state(c.qp, IBV_QPS_RESET));
+	EQ(state_of(c.qp), IBV_QPS_INIT);
+	CM_EXPECT(c.ch, DISCONNECTED);
+	all_was_delivered(peer);
+	/* Nothing of before completes. */
+	NOTHING(c.scq);
+	is_connected(connect_qp());
+}
+
 static const struct test tests[] = {
 	T(qp_limits), T(qp_type_refused), T(qp_numbers_unguessable), T(qp_query),
 	T(qp_states_unconnected), T(qp_states_connected), T(qp_wrong_current_state),
-	T(qp_sqd_drains), T(qp_reset_forgets), T(qp_reset_connected),
+	T(qp_sqd_drains), T(qp_sqd_stays), T(qp_sqd_error), T(qp_sqd_reset), T(qp_reset_forgets),
+	T(qp_reset_connected), T(qp_rtr), T(qp_connected_again),
 };
 
 int main(int argc, char **argv)
