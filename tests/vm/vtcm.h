@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What the tests of connections (vtcm.c, vtlisten.c) are written with. */
+/* What the tests of connections (vtcm.c, vtlisten.c, vtqp.c) are written with. */
 #ifndef VTCM_H
 #define VTCM_H
 

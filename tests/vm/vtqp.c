@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Tests of queue pairs and their states; test_qp.py runs them. */
 
-#include "vt.h"
+#include "vtcm.h"
 
 #include <netinet/in.h>
 #include <sys/socket.h>
-
-static struct end c, s;
 
 static void qp_limits(void)
 {
@@ -218,27 +216,6 @@ static void qp_reset_connected(void)
 	EQ(state_of(c.qp), IBV_QPS_INIT);
 	OK(to_state(c.qp, IBV_QPS_ERR));
 	DONE_WITH(c.rcq, 77, WR_FLUSH_ERR);
-}
-
-/* A message each way. */
-static void talk(void)
-{
-	struct buf a = new_buf(c.pd, 100), b = new_buf(s.pd, 100);
-
-	recv_buf(s.qp, 1, &b, b.len);
-	fill(a.p, a.len, 1);
-	send_buf(c.qp, 2, &a, a.len, SIGNALED);
-	DONE(s.rcq, 1);
-	DONE(c.scq, 2);
-	VERIFY(b.p, b.len, 1);
-	recv_buf(c.qp, 3, &a, a.len);
-	fill(b.p, b.len, 2);
-	send_buf(s.qp, 4, &b, b.len, SIGNALED);
-	DONE(c.rcq, 3);
-	DONE(s.scq, 4);
-	VERIFY(a.p, a.len, 2);
-	OK(ibv_dereg_mr(a.mr));
-	OK(ibv_dereg_mr(b.mr));
 }
 
 /* Has `c.qp` connect by a cm_id that is not the one it was made with; a new `s` accepts. The cm_id's events. */
