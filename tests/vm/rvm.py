@@ -292,7 +292,11 @@ class Node:
 
     def listens(self):
         """Whether somebody waits for connections; an id that is bound refuses them still."""
-        return any(r.get("state") == "LISTEN" for r in self.resources("cm_id"))
+        if not any(r.get("state") == "LISTEN" for r in self.resources("cm_id")):
+            return False
+        # rdma_listen() sets the state first, and then has the device listen.
+        time.sleep(0.1)
+        return True
 
     def in_use(self):
         """What of `rdma resource show` is not zero: (device, kind, count)."""

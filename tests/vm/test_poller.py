@@ -141,7 +141,7 @@ class Bursts:
 
 
 def test_streaming_posts_are_no_system_calls(either):
-    """One in ten at most, content verified; with RoCE, fewer than all.
+    """One in four at most (a few in a hundred, if nobody else is there), content verified; with RoCE, fewer than all.
 
     The limit is such that a VM that has no CPU for a while does not matter. That somebody else in the VM wants the
     poller's does: then posts are kicked. With RoCE that is the workqueue, which sends what acknowledgements made
@@ -152,7 +152,7 @@ def test_streaming_posts_are_no_system_calls(either):
             count = 20000 if size == 64 else 2000
             got = stream(either.a, count, size, timeout=240)
             assert got["poller_wakeups"] >= 1
-            most = count // 10 if either.kind == "rurdma" else count - 1
+            most = count // 4 if either.kind == "rurdma" else count - 1
             assert got["kicks"] <= most, f"{got['kicks']} system calls for {count} posts"
             assert got["polled"]
 
