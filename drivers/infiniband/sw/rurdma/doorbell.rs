@@ -206,9 +206,9 @@ impl Worker {
                 context,
                 begun: Begun::none(),
             };
-            self.bell.counters.count(Counter::PollerWakeups);
-            if let Err(full) = self.list.push_within_capacity(polled) {
-                full.0.left(Leave::Crowded);
+            match self.list.push_within_capacity(polled) {
+                Ok(()) => self.bell.counters.count(Counter::PollerWakeups),
+                Err(full) => full.0.left(Leave::Crowded),
             }
         }
     }
@@ -271,7 +271,9 @@ impl Worker {
                 if !stays {
                     return;
                 }
-            } else if busy > 1 && now.saturating_sub(idle) >= limit.max(BREATH) {
+            } else if busy == 1 {
+                idle = now;
+            } else if now.saturating_sub(idle) >= limit.max(BREATH) {
                 // More than one CPU can do: whoever came last has one of his own.
                 if let Some(mut polled) = self.list.pop() {
                     polled.context.see_off(&mut polled.begun);

@@ -115,7 +115,7 @@ impl Transport for Roce {
     }
 
     fn run(&self, qp: &Arc<Qp>) -> Turn {
-        qp.roce_run()
+        qp.roce_work()
     }
 
     fn timer(&self, qp: &Arc<Qp>) {

@@ -153,12 +153,15 @@ impl Out {
         if self.page.as_mut().is_some_and(again) && self.has_room(len) {
             return Ok(());
         }
-        let page = TxPage::new(order, Gfp::Atomic)?;
-        if page.room() < len {
-            return Err(ENOMEM);
+        match TxPage::new(order, Gfp::Atomic) {
+            Ok(page) if page.room() >= len => {
+                self.page = Some(page);
+                Ok(())
+            }
+            // Memory is in pieces: the page there is may do, though it is not of that size.
+            _ if self.page.as_mut().is_some_and(TxPage::try_reset) && self.has_room(len) => Ok(()),
+            _ => Err(ENOMEM),
         }
-        self.page = Some(page);
-        Ok(())
     }
 
     /// Adds a packet, which is admitted. `fill` writes its payload; if it fails there is no such packet.
@@ -230,9 +233,8 @@ impl Out {
 
     /// The turn is over: large pages are given back.
     pub(super) fn rest(&mut self) {
-        if self.much {
-            self.page = None;
-            self.much = false;
-        }
+        let large = |page: &mut TxPage| page.size() > PAGE_SIZE << ORDER_LITTLE;
+        drop(self.page.take_if(large));
+        self.much = false;
     }
 }

@@ -16,7 +16,11 @@ use crate::qp::Qp;
 use crate::transport::TransportQp;
 use kernel::alloc::flags::GFP_KERNEL;
 use kernel::prelude::*;
+use kernel::sync::atomic::ordering::{Full, Relaxed};
+use kernel::sync::atomic::Atomic;
 use kernel::sync::Arc;
+use kernel::time::delay::fsleep;
+use kernel::time::Delta;
 
 /// Packets that may be unacknowledged.
 const WINDOW: u32 = 256;
@@ -31,6 +35,8 @@ pub(crate) struct RoceQp {
     #[pin]
     pub(super) connected: SpinLockIrq<Connected>,
     pub(super) tx: Owner<Tx>,
+    /// The last turn ended for want of memory.
+    pub(super) starved: Atomic<bool>,
 }
 
 /// Where to, and how.
@@ -72,6 +78,7 @@ impl RoceQp {
                 path <- new_spinlock_irq!(Path::NONE, "RoceQp::path"),
                 connected <- new_spinlock_irq!(connected, "RoceQp::connected"),
                 tx: Owner::new(Tx::new()),
+                starved: Atomic::new(false),
             }),
             GFP_KERNEL,
         )
@@ -154,9 +161,20 @@ impl Qp {
     }
 
     /// The same; with `More`, the caller sees to another call.
-    pub(super) fn roce_run(self: &Arc<Self>) -> Turn {
+    fn roce_run(self: &Arc<Self>) -> Turn {
         self.roce()
             .map_or(Turn::Done, |roce| roce.tx.run(|tx| tx.turn(self)))
+    }
+
+    /// The same, where it may sleep: if there was no memory, it comes back when there may be some. Process
+    /// context.
+    pub(super) fn roce_work(self: &Arc<Self>) -> Turn {
+        let turn = self.roce_run();
+        let starved = |roce: &RoceQp| roce.starved.load(Relaxed) && roce.starved.xchg(false, Full);
+        if self.roce().is_some_and(starved) {
+            fsleep(Delta::from_millis(1));
+        }
+        turn
     }
 
     /// The state is SQD: no work request is begun any more.

@@ -27,6 +27,7 @@ use crate::proto::wqe::send::{Data, SendFlags, SendOp, SendWqe};
 use crate::proto::wqe::WqeError;
 use crate::qp::{Cause, Qp, Record};
 use kernel::prelude::*;
+use kernel::sync::atomic::ordering::Relaxed;
 use kernel::sync::Arc;
 
 /// Packets of one turn, after which it ends with the super-packet that is being filled.
@@ -40,15 +41,17 @@ pub(super) enum Stop {
     Idle,
     /// There is one, but what was built before has to leave first.
     Full,
-    /// No memory, or the like: try again.
+    /// Try again, after others.
     Later,
+    /// No memory, or the like: try again in a while.
+    Starved,
     /// The QP is in error now.
     Failed,
 }
 
 impl From<Error> for Stop {
     fn from(_: Error) -> Self {
-        Stop::Later
+        Stop::Starved
     }
 }
 
@@ -134,6 +137,10 @@ impl Tx {
                 }
                 Err(Stop::Failed) => {}
                 Err(Stop::Later) => return Turn::More,
+                Err(Stop::Starved) => {
+                    roce.starved.store(true, Relaxed);
+                    return Turn::More;
+                }
             }
         }
         Turn::More
