@@ -40,8 +40,13 @@ def test_qp_wrong_current_state(vt):
 
 
 def test_qp_sqd_drains(vt):
-    """SQD: what was posted is done, then the connection ends in order."""
+    """SQD: what was posted is done, then the connection ends in order. No event that nobody asked for."""
     vt("qp_sqd_drains")
+
+
+def test_qp_sqd_event(vt):
+    """IBV_QP_EN_SQD_ASYNC_NOTIFY: IBV_EVENT_SQ_DRAINED."""
+    vt("qp_sqd_event")
 
 
 def test_qp_sqd_stays(vt):

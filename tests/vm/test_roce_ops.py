@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""RC operations of RoCE that are answered: atomics, ATOMIC WRITE, FLUSH; see vtops.c."""
+"""RC operations of RoCE that are answered: atomics, ATOMIC WRITE, FLUSH; and SQD. See vtops.c."""
 
 import pathlib
 import uuid
@@ -46,6 +46,11 @@ def test_atomic_write(pair):
 def test_flush(pair):
     """A range and a region; what was written is there."""
     vtops(pair, "flushes")
+
+
+def test_sqd(pair):
+    """What was begun is done, then SQ_DRAINED for who asked; what is posted meanwhile waits for RTS."""
+    vtops(pair, "sqd")
 
 
 def test_rights(pair):

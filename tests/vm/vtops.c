@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * RC operations of RoCE that are answered: atomics, ATOMIC WRITE, FLUSH;
+ * RC operations of RoCE that are answered: atomics, ATOMIC WRITE, FLUSH; what
+ * SQD does with them;
  * test_roce_ops.py and tests/interop/test_rxe.py run them. For the latter's
  * sake some have an argument that says which driver is A's.
  *
@@ -704,10 +705,61 @@ static void local_in_order(void)
 	closes_in_order(IBV_MW_TYPE_2);
 }
 
+static void to_sqd(struct ibv_qp *qp, bool event)
+{
+	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_SQD, .en_sqd_async_notify = event };
+
+	OK(ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_EN_SQD_ASYNC_NOTIFY));
+}
+
+static bool is_draining(struct ibv_qp *qp)
+{
+	struct ibv_qp_init_attr init;
+	struct ibv_qp_attr attr;
+
+	OK(ibv_query_qp(qp, &attr, IBV_QP_STATE, &init));
+	EQ(attr.qp_state, IBV_QPS_SQD);
+	return attr.sq_draining;
+}
+
+/* The first READ is not answered before A is there; the second one is posted in SQD. */
+static void sqd(void)
+{
+	struct conn c = both_ways();
+	struct buf t = new_buf(A.pd, 4096), r = new_buf(B.pd, 4096);
+
+	/* 2 s, 8 times. */
+	ack_timeout = 19;
+	to_rts(c.b, &B, &A, c.a, 1, 1);
+	rdma_buf(c.b, 1, IBV_WR_RDMA_READ, &r, 8, (uintptr_t)t.p, t.mr->rkey, SIGNALED);
+	to_sqd(c.b, true);
+	rdma_buf(c.b, 2, IBV_WR_RDMA_READ, &r, 8, (uintptr_t)t.p, t.mr->rkey, SIGNALED);
+	NOTHING(c.bcq);
+	CHECK(is_draining(c.b));
+	CHECK(!async_within(B.ctx, IBV_EVENT_SQ_DRAINED, c.b, 0));
+	to_rts(c.a, &A, &B, c.b, 1, 1);
+	DONE(c.bcq, 1);
+	ASYNC(B.ctx, SQ_DRAINED, c.b);
+	CHECK(!is_draining(c.b));
+	NOTHING(c.bcq);
+	OK(to_state(c.b, IBV_QPS_RTS));
+	DONE(c.bcq, 2);
+	/* Who does not ask is not told. */
+	to_sqd(c.b, false);
+	rdma_buf(c.b, 3, IBV_WR_RDMA_READ, &r, 8, (uintptr_t)t.p, t.mr->rkey, SIGNALED);
+	CHECK(!async_within(B.ctx, IBV_EVENT_SQ_DRAINED, c.b, QUIET));
+	NOTHING(c.bcq);
+	OK(to_state(c.b, IBV_QPS_RTS));
+	DONE(c.bcq, 3);
+	ack_timeout = 14;
+	disconnect(&c);
+}
+
 static const struct test tests[] = {
 	T(device), T(fetch_add), T(cmp_swp), T(atomic_writes), T(flushes), T(rights),
 	T(misaligned), T(bad_keys), T(local), T(no_resources), T(other_services), T(fence),
 	T(order), T(depths), T(sums), T(not_persistent), T(persistent), T(local_in_order),
+	T(sqd),
 };
 
 int main(int argc, char **argv)

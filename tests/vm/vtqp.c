@@ -147,8 +147,9 @@ static void qp_wrong_current_state(void)
 	OK(ibv_modify_qp(c.qp, &attr, IBV_QP_STATE | IBV_QP_CUR_STATE));
 }
 
-static void qp_sqd_drains(void)
+static void drains(bool event)
 {
+	struct ibv_qp_attr sqd = { .qp_state = IBV_QPS_SQD, .en_sqd_async_notify = event };
 	struct ibv_wc wc;
 	struct buf a, b;
 
@@ -163,7 +164,7 @@ static void qp_sqd_drains(void)
 
 		OK(try_post(c.qp, &w));
 	}
-	OK(to_state(c.qp, IBV_QPS_SQD));
+	OK(ibv_modify_qp(c.qp, &sqd, IBV_QP_STATE | IBV_QP_EN_SQD_ASYNC_NOTIFY));
 	/* What was posted before is done, not flushed. */
 	for (int i = 0; i < 16; i++) {
 		CHECK(poll_within(c.scq, &wc, SOON));
@@ -173,6 +174,17 @@ static void qp_sqd_drains(void)
 	CM_EXPECT(s.ch, DISCONNECTED);
 	wait_state(s.qp, IBV_QPS_ERR);
 	VERIFY(b.p, b.len, 7);
+	EQ(async_within(c.qp->context, IBV_EVENT_SQ_DRAINED, c.qp, event ? SOON : QUIET), event);
+}
+
+static void qp_sqd_drains(void)
+{
+	drains(false);
+}
+
+static void qp_sqd_event(void)
+{
+	drains(true);
 }
 
 static void qp_reset_forgets(void)
@@ -413,7 +425,7 @@ static void qp_sqd_reset(void)
 static const struct test tests[] = {
 	T(qp_limits), T(qp_type_refused), T(qp_numbers_unguessable), T(qp_query),
 	T(qp_states_unconnected), T(qp_states_connected), T(qp_wrong_current_state),
-	T(qp_sqd_drains), T(qp_sqd_stays), T(qp_sqd_error), T(qp_sqd_reset), T(qp_reset_forgets),
+	T(qp_sqd_drains), T(qp_sqd_event), T(qp_sqd_stays), T(qp_sqd_error), T(qp_sqd_reset), T(qp_reset_forgets),
 	T(qp_reset_connected), T(qp_rtr), T(qp_connected_again),
 };
 

@@ -9,8 +9,10 @@
 //! poller without contexts sleeps.
 //!
 //! The thread is there for others' sake only while it has work. When it has none and somebody else wants
-//! its CPU, it gives way, and before it does so all of its contexts ask for kicks: nobody's work waits for
-//! a poller that has no CPU.
+//! its CPU, it gives way, and before it does so all of its contexts ask for kicks. Work waits for a poller
+//! that has no CPU, for as long as the scheduler lets somebody else have it, where it is preempted with work in
+//! its hands, or has its share used up (then others have theirs, as with any thread), and where a post comes
+//! between its last look and its asking for kicks.
 
 #![forbid(unsafe_code)]
 

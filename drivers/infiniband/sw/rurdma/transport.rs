@@ -79,8 +79,9 @@ pub(crate) trait Transport: Sync {
     fn modify(&self, qp: &Arc<Qp>, attr: &QpAttr<'_>, from: QpState, to: QpState) -> Result;
     /// Adds what the wire keeps.
     fn query(&self, _qp: &Qp, _query: &mut QpQuery) {}
-    /// Finish what was posted, then close the connection (→ SQD).
-    fn drain(&self, qp: &Arc<Qp>);
+    /// Finish what was posted, then close the connection if that is what SQD means on this wire (→ SQD); with
+    /// `event`, the consumer is told.
+    fn drain(&self, qp: &Arc<Qp>, event: bool);
     /// End the connection; nothing is waited for. Any number of times.
     fn disconnect(&self, qp: &Arc<Qp>);
     /// Forget the old connection, and wait for whoever works on it; the state is RESET. Process

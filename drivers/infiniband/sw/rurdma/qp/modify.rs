@@ -77,7 +77,7 @@ impl Qp {
             QpState::Sqd => {
                 // The connection may have failed meanwhile.
                 if self.advance_state(from, QpState::Sqd) {
-                    self.dev.transport.drain(self);
+                    self.dev.transport.drain(self, attr.sqd_event());
                 }
             }
             _ => {
@@ -137,6 +137,7 @@ impl Qp {
             max_dest_rd_atomic: attrs.max_dest_rd_atomic,
             cap: self.cap,
             sig_all: self.sig_all,
+            sq_draining: self.state() == QpState::Sqd,
             path_mtu: self.dev.transport.path_mtu(self.dev.netdev.mtu()),
             path: PathQuery::default(),
             av: None,

@@ -564,6 +564,7 @@ pub(super) unsafe extern "C" fn query_qp<D: Driver>(
         };
         attr.qp_state = q.state as u32;
         attr.cur_qp_state = q.state as u32;
+        attr.sq_draining = u8::from(q.sq_draining);
         attr.path_mtu = u32::from(q.path_mtu);
         if let Some(av) = q.av {
             av.write(&mut attr.ah_attr);

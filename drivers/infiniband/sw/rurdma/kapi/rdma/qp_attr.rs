@@ -21,6 +21,8 @@ pub(crate) struct QpQuery {
     pub(crate) cap: QpCap,
     /// Every send is signalled.
     pub(crate) sig_all: bool,
+    /// SQD: what was begun is not done yet.
+    pub(crate) sq_draining: bool,
     /// `enum ib_mtu` of the path.
     pub(crate) path_mtu: u8,
     /// What the transport keeps.
@@ -82,6 +84,12 @@ impl<'a> QpAttr<'a> {
         Ok(Some(
             QpState::from_raw(self.raw.cur_qp_state).ok_or(EINVAL)?,
         ))
+    }
+
+    /// Whether the consumer wants `IB_EVENT_SQ_DRAINED` once SQD is reached.
+    pub(crate) fn sqd_event(&self) -> bool {
+        self.has(bindings::ib_qp_attr_mask_IB_QP_EN_SQD_ASYNC_NOTIFY)
+            && self.raw.en_sqd_async_notify != 0
     }
 
     /// New access rights of peers.

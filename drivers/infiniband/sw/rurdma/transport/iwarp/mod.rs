@@ -80,9 +80,9 @@ impl Transport for Iwarp {
         }
     }
 
-    fn drain(&self, qp: &Arc<Qp>) {
+    fn drain(&self, qp: &Arc<Qp>, event: bool) {
         if let Some(qp) = qp.streaming() {
-            qp.stream_drain();
+            qp.stream_drain(event);
         }
     }
 

@@ -68,6 +68,8 @@ pub(super) struct Shared {
     pub(super) terminate: Option<TerminateBody>,
     /// Close the connection when everything posted is sent.
     pub(super) draining: bool,
+    /// And tell the consumer.
+    pub(super) sqd_event: bool,
     /// The connection was given back.
     ended: bool,
 }
@@ -87,6 +89,7 @@ impl Shared {
             next_sink: 0,
             terminate: None,
             draining: false,
+            sqd_event: false,
             ended: false,
         }
     }
@@ -377,9 +380,13 @@ impl<'a> StreamQp<'a> {
         self.stream_close(StreamEnd::Abort);
     }
 
-    /// Finish what was posted, then close (→ SQD).
-    pub(super) fn stream_drain(&self) {
-        self.stream().shared.lock().draining = true;
+    /// Finish what was posted, then close (→ SQD); with `event`, the consumer is told.
+    pub(super) fn stream_drain(&self, event: bool) {
+        {
+            let mut shared = self.stream().shared.lock();
+            shared.draining = true;
+            shared.sqd_event = event;
+        }
         self.queue_work();
     }
 

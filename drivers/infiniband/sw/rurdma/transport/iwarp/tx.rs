@@ -237,13 +237,16 @@ impl Tx {
 
     /// Everything that was posted is sent.
     fn idle(&mut self, qp: &StreamQp<'_>) -> Turn {
-        let drained = {
+        let (drained, event) = {
             let shared = qp.stream().shared.lock();
-            shared.draining && shared.outbound.is_empty() && self.held.is_none()
+            let done = shared.outbound.is_empty() && self.held.is_none();
+            (shared.draining && done, shared.sqd_event)
         };
         if drained && qp.state() == QpState::Sqd {
             self.closed = true;
-            qp.handle.sq_drained();
+            if event {
+                qp.handle.sq_drained();
+            }
             qp.stream_close(StreamEnd::Graceful);
         }
         Turn::Done

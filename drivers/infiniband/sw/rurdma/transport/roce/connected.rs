@@ -31,7 +31,7 @@ pub(super) struct Connected {
     /// When the clock runs down; 0: it does not run.
     pub(super) rings_at: u64,
     /// SQD: the consumer is to be told when what was begun is done.
-    pub(super) draining: bool,
+    pub(super) sqd_event: bool,
 }
 
 impl Connected {
@@ -68,7 +68,7 @@ impl Connected {
             heard: 0,
             not_before: 0,
             rings_at: 0,
-            draining: false,
+            sqd_event: false,
         }
     }
 
@@ -78,7 +78,7 @@ impl Connected {
         self.responder.responses.reset(0);
         self.have_recv = false;
         self.not_before = 0;
-        self.draining = false;
+        self.sqd_event = false;
     }
 
     fn range(&self, number: u32) -> core::ops::Range<usize> {

@@ -103,8 +103,8 @@ impl Transport for Roce {
         qp.roce_query(query);
     }
 
-    fn drain(&self, qp: &Arc<Qp>) {
-        qp.roce_drain();
+    fn drain(&self, qp: &Arc<Qp>, event: bool) {
+        qp.roce_drain(event);
     }
 
     fn disconnect(&self, _qp: &Arc<Qp>) {}

@@ -136,7 +136,7 @@ impl Qp {
                     u32::from(attrs.max_dest_rd_atomic),
                 );
             }
-            (QpState::Sqd, QpState::Rts) => connected.draining = false,
+            (QpState::Sqd, QpState::Rts) => connected.sqd_event = false,
             (QpState::Rtr, QpState::Rts) => connected.requester.begin(
                 Limits {
                     mtu: path.mtu,
@@ -177,10 +177,11 @@ impl Qp {
         turn
     }
 
-    /// The state is SQD: no work request is begun any more.
-    pub(super) fn roce_drain(self: &Arc<Self>) {
+    /// The state is SQD: no work request is begun any more. With `event`, the consumer is told when those that
+    /// were are done.
+    pub(super) fn roce_drain(self: &Arc<Self>, event: bool) {
         if let Some(roce) = self.roce() {
-            roce.connected.lock().draining = true;
+            roce.connected.lock().sqd_event = event;
         }
         self.queue_work();
     }
@@ -192,6 +193,7 @@ impl Qp {
             query.path = path.attr;
             if !roce.kind.is_datagram() {
                 query.path_mtu = path.mtu.to_enum();
+                query.sq_draining &= roce.connected.lock().requester.oldest().is_some();
                 query.av = (path.av != Av::NONE).then_some(path.av);
             }
         }

@@ -533,8 +533,8 @@ fn drained(qp: &Arc<Qp>) {
     };
     let over = {
         let mut c = roce.connected.lock();
-        let over = c.draining && c.requester.oldest().is_none();
-        c.draining &= !over;
+        let over = c.sqd_event && c.requester.oldest().is_none();
+        c.sqd_event &= !over;
         over
     };
     if over {
