@@ -6,8 +6,8 @@
  *   hostile maps ADDRESS                what may be mapped how, one "ok NAME" or "bad NAME" a line
  *   hostile reasons ADDRESS PORT        one work request for each reason to refuse it
  *   hostile attack ADDRESS PORT SEED N  N mutations; the last line has the counts
- *   hostile flood ADDRESS PORT SECONDS  for a time, as many work requests as go, and now and then a mutation
- *   hostile busy ADDRESS PORT SECONDS   harmless: the same, but for the mutations
+ *   hostile flood ADDRESS PORT SECONDS  as many mutations as go; each line has the counts
+ *   hostile busy ADDRESS PORT SECONDS N harmless: as many connections with N work requests each as go
  *   hostile rate ADDRESS PORT SECONDS   harmless: small writes; prints messages per second
  */
 #include "hostile.h"
@@ -61,9 +61,9 @@ int main(int argc, char **argv)
 		return attack(argv[2], argv[3], strtoull(argv[5], NULL, 0));
 	}
 	if (argc == 5 && !strcmp(argv[1], "flood"))
-		return flood(argv[2], argv[3], strtoull(argv[4], NULL, 0), false);
-	if (argc == 5 && !strcmp(argv[1], "busy"))
-		return flood(argv[2], argv[3], strtoull(argv[4], NULL, 0), true);
+		return keep_busy(argv[2], argv[3], strtoull(argv[4], NULL, 0), 0);
+	if (argc == 6 && !strcmp(argv[1], "busy"))
+		return keep_busy(argv[2], argv[3], strtoull(argv[4], NULL, 0), strtoull(argv[5], NULL, 0));
 	if (argc == 5 && !strcmp(argv[1], "rate"))
 		return rate(argv[2], argv[3], strtoull(argv[4], NULL, 0));
 	fprintf(stderr, "usage: see the head of hostile.c\n");

@@ -78,6 +78,6 @@ int serve(const char *host, const char *port);
 int try_maps(const char *host);
 int reasons(const char *host, const char *port);
 int attack(const char *host, const char *port, uint64_t n);
-int flood(const char *host, const char *port, uint64_t seconds, bool harmless);
+int keep_busy(const char *host, const char *port, uint64_t seconds, uint64_t posts);
 
 #endif

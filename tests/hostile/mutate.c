@@ -294,8 +294,8 @@ struct plan {
 	uint64_t max;		/* mutations */
 	uint64_t after;		/* of these on a dead QP */
 	uint64_t until;		/* 0, or when to stop */
-	bool gentle;		/* mostly such that the QP lives on */
-	uint64_t rarely;	/* 0, or all but one of so many are to be obeyed */
+	bool harmless;		/* none of them, but what is to be obeyed */
+	bool busily;		/* without a pause where the queue is full */
 };
 
 static bool one_connection(const char *host, const char *port, const struct plan *plan)
@@ -314,11 +314,11 @@ static bool one_connection(const char *host, const char *port, const struct plan
 		uint64_t kind = rnd() % 16;
 		bool meant = true;
 
-		if (up && (plan->gentle || !(i % 4)))
+		if (up)
 			up = state(&c) != IBV_QPS_ERR;
-		if (up && plan->gentle)
-			wait_for_room(&c, plan->rarely);
-		if (plan->rarely ? rnd() % plan->rarely : kind < 10 && plan->gentle && rnd() % 4) {
+		if (up)
+			wait_for_room(&c, plan->busily);
+		if (plan->harmless || (kind < 10 && rnd() % 4)) {
 			mutate_gently(&c);
 			meant = false;
 		} else if (kind < 10) {
@@ -350,10 +350,15 @@ static bool one_connection(const char *host, const char *port, const struct plan
 	return true;
 }
 
+/*
+ * A thousand, most of them such that the QP lives on. What is done to a dead one meets little code: enough of it
+ * for the flush, then the next one.
+ */
+#define ATTACK .max = 1000, .after = 4
+
 int attack(const char *host, const char *port, uint64_t n)
 {
-	/* What is done to a dead QP meets little code: enough of it for the flush, then the next one. */
-	const struct plan plan = { .max = 1000, .after = 4, .gentle = true };
+	const struct plan plan = { ATTACK };
 	pthread_t t;
 	int failed = 0;
 
@@ -367,16 +372,19 @@ int attack(const char *host, const char *port, uint64_t n)
 	_exit(done < n);
 }
 
-int flood(const char *host, const char *port, uint64_t seconds, bool harmless)
+/* `posts`: of a connection, before the next one; 0: until mutations have killed its QP. */
+int keep_busy(const char *host, const char *port, uint64_t seconds, uint64_t posts)
 {
-	uint64_t end = now() + seconds * 1000 * MS;
-	/* Living QPs and dead ones, and few connections: those a harmless process may make as well. */
-	const struct plan plan = { .max = 1 << 20, .after = 1000, .until = end, .gentle = true,
-		.rarely = harmless ? UINT64_MAX : 1000 };
+	uint64_t said = now(), end = said + seconds * 1000 * MS;
+	const struct plan hostile = { ATTACK, .until = end, .busily = true };
+	const struct plan harmless = { .max = posts, .after = 1, .until = end, .harmless = true, .busily = true };
 
-	while (now() < end && one_connection(host, port, &plan))
-		;
-	printf("mutations %llu gentle %llu connections %llu\n", (unsigned long long)done, (unsigned long long)gentle,
-	       (unsigned long long)connections);
-	return 0;
+	while (now() < end && one_connection(host, port, posts ? &harmless : &hostile)) {
+		if (now() - said < 100 * MS)
+			continue;
+		said = now();
+		printf("posts %llu connections %llu\n", (unsigned long long)(done + gentle),
+		       (unsigned long long)connections);
+	}
+	return now() < end;
 }
