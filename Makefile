@@ -74,6 +74,12 @@ hostile: deps ## a million mutations of the mapped rings over each transport, fr
 fuzz: deps ## libFuzzer over each parser and state machine, FUZZ_SECONDS=3400 in all
 	@$S/test fuzz
 
+.PHONY: litmus arm64
+litmus: deps ## the rings' ordering under the kernel's memory model (herd7, from Debian testing)
+	@$S/litmus
+arm64: deps ## compiles module and provider for arm64 (nothing is run)
+	@$S/arm64
+
 .PHONY: shell demo kunit debug-test
 shell: all ## a shell in the VM, module loaded and links up
 	@$S/vm -i bash /src/tests/vm/shell
