@@ -142,6 +142,26 @@ def test_port_4791_is_open_where_the_netdev_is(hosts):
     assert not other.run(opened).out.strip()
 
 
+def test_port_4791_is_taken_where_the_netdev_goes(hosts):
+    """A RoCE link that nothing can reach any more is down, and up again where it is alone."""
+    first, _ = hosts
+    add_link(first, "rurdma_roce")
+
+    def moves(x, to, state):
+        x.run(f"ip link set s0 netns {to.name or 1}")
+        to.run("ip link set s0 up")
+        wait_until(lambda: "LOWER_UP" in to.run("ip link show s0").out)
+        wait_until(lambda: first.links()[first.dev]["state"] == state)
+
+    with Node() as taken, Node() as free:
+        with taken.start("exec socat -u UDP4-RECV:4791 OPEN:/dev/null") as other:
+            wait_until(lambda: taken.run("ss -ulnH sport = :4791").out.strip() or not other.running())
+            moves(first, taken, "DOWN")
+            assert other.running(), other.out
+        moves(taken, free, "ACTIVE")
+        moves(free, first, "ACTIVE")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_netdev_moves_alone(hosts, kind):
     """Devices need not move with their netdevs: the link works in the new place, and in the old one no more."""

@@ -53,6 +53,11 @@ def test_sqd(pair):
     vtops(pair, "sqd")
 
 
+def test_sqd_changes(pair):
+    """Retries and depths that are changed in SQD are those from then on."""
+    vtops(pair, "sqd_changes")
+
+
 def test_rights(pair):
     """Each operation without each right, of the QP and of the region."""
     vtops(pair, "rights")

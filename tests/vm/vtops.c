@@ -755,11 +755,44 @@ static void sqd(void)
 	disconnect(&c);
 }
 
+/* What may be changed in SQD is in force from then on: 16 s and more become 2 s. */
+static void sqd_changes(void)
+{
+	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_SQD, .retry_cnt = 0, .max_rd_atomic = 1 };
+	struct buf t = new_buf(A.pd, 4096), r = new_buf(B.pd, 4096);
+	struct ibv_qp_init_attr init;
+	struct conn c = both_ways();
+	struct ibv_wc wc;
+	long begin;
+
+	ack_timeout = 19;
+	to_rts(c.a, &A, &B, c.b, 1, 1);
+	to_rts(c.b, &B, &A, c.a, 1, 1);
+	to_sqd(c.b, true);
+	ASYNC(B.ctx, SQ_DRAINED, c.b);
+	OK(ibv_modify_qp(c.b, &attr, IBV_QP_STATE | IBV_QP_RETRY_CNT | IBV_QP_MAX_QP_RD_ATOMIC));
+	OK(ibv_query_qp(c.b, &attr, IBV_QP_RETRY_CNT, &init));
+	EQ(attr.retry_cnt, 0);
+	OK(to_state(c.b, IBV_QPS_RTS));
+	rdma_buf(c.b, 1, IBV_WR_RDMA_READ, &r, 8, (uintptr_t)t.p, t.mr->rkey, SIGNALED);
+	DONE(c.bcq, 1);
+	/* Nobody answers. */
+	OK(to_state(c.a, IBV_QPS_RESET));
+	rdma_buf(c.b, 2, IBV_WR_RDMA_READ, &r, 8, (uintptr_t)t.p, t.mr->rkey, SIGNALED);
+	begin = now_ms();
+	CHECK(poll_within(c.bcq, &wc, SOON));
+	EQ(wc.wr_id, 2);
+	EQ(wc.status, IBV_WC_RETRY_EXC_ERR);
+	CHECK(now_ms() - begin < 10000);
+	ack_timeout = 14;
+	disconnect(&c);
+}
+
 static const struct test tests[] = {
 	T(device), T(fetch_add), T(cmp_swp), T(atomic_writes), T(flushes), T(rights),
 	T(misaligned), T(bad_keys), T(local), T(no_resources), T(other_services), T(fence),
 	T(order), T(depths), T(sums), T(not_persistent), T(persistent), T(local_in_order),
-	T(sqd),
+	T(sqd), T(sqd_changes),
 };
 
 int main(int argc, char **argv)

@@ -150,6 +150,8 @@ pub(crate) struct Device {
     pub(crate) limits: Limits,
     /// The port was active at the last look.
     port_active: Atomic<bool>,
+    /// The transport is open where the netdev is.
+    open: Atomic<bool>,
     /// Delivers what is delivered late.
     #[pin]
     work: Work<Device>,
@@ -211,6 +213,7 @@ impl Device {
                     ah: Quota::new(transport.max_ah()),
                 },
                 port_active: Atomic::new(netdev.is_operational()),
+                open: Atomic::new(true),
                 work <- new_work!("Device::work"),
             }),
             GFP_KERNEL,
@@ -277,7 +280,7 @@ impl Device {
     pub(crate) fn port(&self) -> PortAttr {
         let immutable = self.transport.port_immutable();
         PortAttr {
-            active: self.netdev.is_operational(),
+            active: self.is_active(),
             enabled: self.netdev.is_running(),
             mtu: self.netdev.mtu(),
             path_mtu: self.transport.path_mtu(self.netdev.mtu()),
@@ -343,15 +346,21 @@ impl Device {
         self.netdev_changed();
     }
 
-    /// The netdev is in a namespace again.
+    /// The netdev is in a namespace again. If the transport cannot be there, the port stays down.
     pub(crate) fn netdev_arrived(self: &Arc<Self>) {
-        self.transport.netdev_arrives(self);
+        let open = self.transport.netdev_arrives(self).is_ok();
+        self.open.store(open, Relaxed);
         self.netdev_changed();
+    }
+
+    /// Whether the port can be used.
+    fn is_active(&self) -> bool {
+        self.netdev.is_operational() && self.open.load(Relaxed)
     }
 
     /// Something changed about the netdev: tells the device's users what that means for them.
     pub(crate) fn netdev_changed(&self) {
-        let active = self.netdev.is_operational();
+        let active = self.is_active();
         if self
             .port_active
             .xchg(active, kernel::sync::atomic::ordering::Full)

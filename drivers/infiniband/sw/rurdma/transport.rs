@@ -98,8 +98,8 @@ pub(crate) trait Transport: Sync {
     fn netdev_leaves(&self, dev: &Device);
     /// The netdev goes, and its namespace perhaps with it; the device follows. Process context.
     fn netdev_goes(&self, _dev: &Device) {}
-    /// The netdev is in a namespace again. Process context.
-    fn netdev_arrives(&self, dev: &Arc<Device>);
+    /// The netdev is in a namespace again. An error: nothing comes there. Process context.
+    fn netdev_arrives(&self, dev: &Arc<Device>) -> Result;
     /// The device goes; waits until nothing of it is in use on the wire. Process context.
     fn device_goes(&self, dev: &Device);
 }

@@ -22,6 +22,7 @@ use crate::ucontext::Ucontext;
 use crate::verbs::Rurdma;
 use kernel::alloc::flags::GFP_KERNEL;
 use kernel::prelude::*;
+use kernel::sync::atomic::ordering::Relaxed;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::{new_mutex, Arc};
 use kernel::workqueue::{new_delayed_work, new_work};
@@ -173,6 +174,7 @@ impl Qp {
                 cap,
                 state: Atomic::new(dev.transport.initial_state() as u32),
                 life: Atomic::new(new_life()),
+                last_wqe: Atomic::new(false),
                 access: Atomic::new(0),
                 sq,
                 post <- new_spinlock_irq!(Producer::new(0), "Qp::post"),
@@ -230,6 +232,7 @@ impl Qp {
         if self.number != QPN_GSI {
             number::give(self.number);
         }
+        self.last_wqe.store(true, Relaxed);
         self.enter_error();
         self.dev.transport.disconnect(self);
         self.part();

@@ -12,6 +12,7 @@ use crate::proto::wqe::fetch::{next_send, SendBuf};
 use crate::proto::wqe::send::SendWqe;
 use crate::rq::{RecvWr, TakeError};
 use kernel::prelude::*;
+use kernel::sync::atomic::ordering::Full;
 use kernel::sync::Arc;
 
 /// Why a QP goes to ERROR by itself.
@@ -54,7 +55,12 @@ impl Qp {
             Cause::Request => self.handle.request_error(),
             Cause::Access => self.handle.access_error(),
         }
-        if self.srq.is_some() {
+    }
+
+    /// In ERROR, what the transport had of the receive queue is flushed: whoever drains a QP with an SRQ waits
+    /// for this (`ib_drain_qp()`), since nothing else of it completes a receive. Once, by the engine. Any context.
+    pub(crate) fn recv_flushed(&self) {
+        if self.srq.is_some() && !self.last_wqe.xchg(true, Full) {
             self.handle.last_wqe_reached();
         }
     }

@@ -70,6 +70,8 @@ pub(crate) struct Qp {
     state: Atomic<u32>,
     /// Another number after each RESET, and never that of another QP: windows are open to a life.
     life: Atomic<i64>,
+    /// Nobody waits (any more) for the last receive of an SRQ.
+    last_wqe: Atomic<bool>,
     /// Access rights of peers, `enum ib_access_flags`.
     access: Atomic<u32>,
     /// The send queue's ring, which its engine empties.

@@ -64,14 +64,10 @@ impl Qp {
         }
         match to {
             QpState::Error => {
-                let first = self.enter_error();
+                self.enter_error();
                 self.dev.transport.disconnect(self);
                 // The caller finds what is in the queues flushed.
                 self.kick();
-                // Whoever drains a QP with an SRQ waits for this (ib_drain_qp()).
-                if first && self.srq.is_some() {
-                    self.handle.last_wqe_reached();
-                }
             }
             QpState::Reset => self.reset()?,
             QpState::Sqd => {
@@ -94,6 +90,7 @@ impl Qp {
 
     /// Back to the beginning: what is in the queues is forgotten.
     fn reset(self: &Arc<Self>) -> Result {
+        self.last_wqe.store(true, Relaxed);
         self.enter_error();
         self.dev.transport.disconnect(self);
         // From here on nobody begins to flush. Those who have begun are waited for, so that nothing of
@@ -104,6 +101,7 @@ impl Qp {
         if let Some(rq) = &mut *self.rq.lock() {
             rq.reset();
         }
+        self.last_wqe.store(false, Relaxed);
         // What was opened to the old connection is not open to the next one.
         self.life.store(new_life(), Relaxed);
         self.access.store(0, Relaxed);

@@ -203,6 +203,15 @@ impl<S: DerefMut<Target = [Slot]>> Requester<S> {
         self.since_ack = 0;
     }
 
+    /// Other limits for what is sent from now on (SQD).
+    pub fn adjust(&mut self, reads: u32, retries: u8, rnr_retries: u8) {
+        self.limits.reads = reads;
+        self.limits.retries = retries;
+        self.limits.rnr_retries = rnr_retries;
+        self.retries = retries;
+        self.rnr_retries = rnr_retries;
+    }
+
     /// Forgets everything.
     pub fn reset(&mut self) {
         self.head = 0;

@@ -137,9 +137,14 @@ impl<S: DerefMut<Target = [Resource]>> Responses<S> {
         responses
     }
 
+    /// From now on at most `depth`, and no more than there are slots.
+    pub fn set_depth(&mut self, depth: u32) {
+        self.depth = depth.min(self.slots.len() as u32);
+    }
+
     /// Forgets everything; from now on at most `depth`.
     pub fn reset(&mut self, depth: u32) {
-        self.depth = depth.min(self.slots.len() as u32);
+        self.set_depth(depth);
         self.next = 0;
         self.unsent = 0;
         self.known = 0;

@@ -111,8 +111,9 @@ impl Transport for Iwarp {
         cm::netdev_leaves(dev);
     }
 
-    fn netdev_arrives(&self, dev: &Arc<Device>) {
+    fn netdev_arrives(&self, dev: &Arc<Device>) -> Result {
         cm::netdev_arrives(dev);
+        Ok(())
     }
 
     fn device_goes(&self, dev: &Device) {

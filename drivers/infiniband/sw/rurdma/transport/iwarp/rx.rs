@@ -111,6 +111,7 @@ impl StreamQp<'_> {
             }
             if self.state() == QpState::Error {
                 rx.flush(self);
+                self.recv_flushed();
             }
             answer |= core::mem::take(&mut rx.answer);
             Turn::Done

@@ -145,10 +145,10 @@ impl Transport for Roce {
         ns::leave(dev);
     }
 
-    fn netdev_arrives(&self, dev: &Arc<Device>) {
-        if let Err(e) = ns::arrive(dev) {
-            pr_warn!("{}: UDP port 4791: {e:?}\n", dev.netdev.name());
-        }
+    fn netdev_arrives(&self, dev: &Arc<Device>) -> Result {
+        ns::arrive(dev).inspect_err(|e| {
+            pr_warn!("{}: UDP port 4791: {e:?}: its port is down\n", dev.netdev.name());
+        })
     }
 
     fn device_goes(&self, dev: &Device) {

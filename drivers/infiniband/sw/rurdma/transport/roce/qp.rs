@@ -137,6 +137,15 @@ impl Qp {
                 );
             }
             (QpState::Sqd, QpState::Rts) => connected.sqd_event = false,
+            (QpState::Sqd, QpState::Sqd) => {
+                connected.requester.adjust(
+                    u32::from(attrs.max_rd_atomic),
+                    path.attr.retry_count,
+                    path.attr.rnr_retry,
+                );
+                let depth = u32::from(attrs.max_dest_rd_atomic);
+                connected.responder.responses.set_depth(depth);
+            }
             (QpState::Rtr, QpState::Rts) => connected.requester.begin(
                 Limits {
                     mtu: path.mtu,

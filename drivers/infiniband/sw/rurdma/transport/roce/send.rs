@@ -128,6 +128,7 @@ impl Tx {
                     match state {
                         QpState::Error => {
                             flush_message(qp);
+                            qp.recv_flushed();
                             qp.flush_send(&mut self.consumer);
                         }
                         QpState::Sqd => drained(qp),
