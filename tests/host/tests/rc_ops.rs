@@ -366,6 +366,33 @@ fn retries_are_counted() {
     assert_eq!(r.timed_out(), Effect::Failed(RETRY_EXC));
 }
 
+/// The result of the atomic with this number comes.
+fn answer(r: &mut Requester<Vec<Slot>>, psn: u32) {
+    let effect = r.atomic_response(Psn::new(psn));
+    assert!(matches!(effect, Effect::Place { .. }), "{effect:?}");
+    r.placed(Psn::new(psn));
+}
+
+/// No more are granted. What was put in before has its turn all the same, one by one: nobody would wake it.
+#[test]
+fn no_depth_in_sqd() {
+    let mut r = requester(2, 7);
+    for i in 0..4 {
+        push(&mut r, Kind::Atomic, false, i);
+    }
+    assert_eq!(send(&mut r), [0, 1]);
+    r.adjust(0, 7, 7);
+    assert!(!r.may_ask());
+    answer(&mut r, 0);
+    assert_eq!(r.next(), Err(Idle::Wait));
+    for psn in [1, 2] {
+        answer(&mut r, psn);
+        assert_eq!(send(&mut r), [psn + 1]);
+    }
+    answer(&mut r, 3);
+    assert_eq!(done(&mut r), [0, 1, 2, 3]);
+}
+
 /// Which answer to which request, and which refusal is which status (`enum ib_wc_status`).
 #[test]
 fn wrong_answers() {

@@ -282,7 +282,9 @@ impl<S: DerefMut<Target = [Slot]>> Requester<S> {
         let psn = slot.first.plus(self.packet);
         if self.packet == 0 {
             let answered = request.kind != Kind::Plain;
-            if (request.fence && self.reads != 0) || (answered && self.reads >= self.limits.reads) {
+            // What was put in before none were granted (SQD) has its turn: nothing would wake it.
+            let reads = self.limits.reads.max(1);
+            if (request.fence && self.reads != 0) || (answered && self.reads >= reads) {
                 return Err(Idle::Wait);
             }
         }
