@@ -373,6 +373,28 @@ fn answer(r: &mut Requester<Vec<Slot>>, psn: u32) {
     r.placed(Psn::new(psn));
 }
 
+/// What may be unanswered is another number from then on: of what is begun, and of what is sent again.
+#[test]
+fn other_depths_in_sqd() {
+    let mut r = requester(4, 7);
+    for i in 0..8 {
+        push(&mut r, Kind::Atomic, false, i);
+    }
+    assert_eq!(send(&mut r), [0, 1, 2, 3]);
+    r.adjust(2, 7, 7);
+    for psn in [0, 1] {
+        answer(&mut r, psn);
+        assert_eq!(r.next(), Err(Idle::Wait));
+    }
+    answer(&mut r, 2);
+    assert_eq!(send(&mut r), [4]);
+    r.adjust(1, 7, 7);
+    assert_eq!(r.timed_out(), Effect::Progress);
+    assert_eq!(send(&mut r), [3]);
+    r.adjust(4, 7, 7);
+    assert_eq!(send(&mut r), [4, 5, 6]);
+}
+
 /// No more are granted. What was put in before has its turn all the same, one by one: nobody would wake it.
 #[test]
 fn no_depth_in_sqd() {
@@ -391,6 +413,98 @@ fn no_depth_in_sqd() {
     }
     answer(&mut r, 3);
     assert_eq!(done(&mut r), [0, 1, 2, 3]);
+}
+
+/// What was tried before does not count, and progress brings back what is granted now.
+#[test]
+fn other_retries_in_sqd() {
+    for (before, now) in [(7, 1), (1, 3), (2, 0)] {
+        let mut r = requester(1, before);
+        push(&mut r, Kind::Atomic, false, 0);
+        push(&mut r, Kind::Atomic, false, 1);
+        send(&mut r);
+        assert_eq!(r.timed_out(), Effect::Progress);
+        send(&mut r);
+        r.adjust(1, now, 0);
+        for psn in [0, 1] {
+            for _ in 0..now {
+                assert_eq!(r.timed_out(), Effect::Progress);
+                assert_eq!(send(&mut r), [psn]);
+            }
+            if psn == 0 {
+                answer(&mut r, 0);
+                assert_eq!(done(&mut r), [0]);
+                send(&mut r);
+            }
+        }
+        assert_eq!(r.timed_out(), Effect::Failed(RETRY_EXC));
+        assert_eq!(r.oldest().map(|r| r.cookie), Some(1));
+    }
+}
+
+#[test]
+fn other_rnr_retries_in_sqd() {
+    const RNR_RETRY_EXC: u8 = 13;
+    for (before, now) in [(7, 1), (2, 4), (3, 0), (3, 7)] {
+        let mut r = requester(1, 7);
+        r.adjust(1, 7, before);
+        push(&mut r, Kind::Plain, false, 0);
+        let not_ready = |r: &mut Requester<Vec<Slot>>| {
+            assert_eq!(send(r), [0]);
+            let effect = r.acknowledged(Psn::new(0), Syndrome::Rnr(3));
+            assert_eq!(r.next(), Err(Idle::Wait));
+            r.rnr_over();
+            effect
+        };
+        assert_eq!(not_ready(&mut r), Effect::Rnr(3));
+        r.adjust(1, 7, now);
+        // 7 stands for any number.
+        for _ in 0..if now == 7 { 20 } else { now } {
+            assert_eq!(not_ready(&mut r), Effect::Rnr(3));
+        }
+        if now != 7 {
+            send(&mut r);
+            let effect = r.acknowledged(Psn::new(0), Syndrome::Rnr(3));
+            assert_eq!(effect, Effect::Failed(RNR_RETRY_EXC));
+        }
+    }
+}
+
+/// The responder's part of it: what is remembered stays, and so do the places.
+#[test]
+fn other_resources_in_sqd() {
+    let add = |psn| request(Op::FetchAdd, psn, |_| ());
+    let mut r = responder(1);
+    execute(&mut r, &add(0), 10);
+    r.responses.set_depth(3);
+    execute(&mut r, &add(1), 11);
+    execute(&mut r, &add(2), 12);
+    assert_eq!(r.receive(&add(3)), Verdict::Invalid);
+    assert_eq!(answers(&mut r).len(), 4);
+    r.responses.set_depth(1);
+    execute(&mut r, &add(3), 13);
+    assert_eq!(r.receive(&add(4)), Verdict::Invalid);
+    assert_eq!(answers(&mut r).len(), 2);
+    // What is only repeated takes none of them.
+    for (psn, result) in [(0, 10), (2, 12)] {
+        assert_eq!(r.receive(&add(psn)), Verdict::Repeat);
+        let all = answers(&mut r);
+        assert_eq!(all.len(), 1);
+        assert_eq!(atomic_of(&all[0]), (psn, result));
+    }
+    assert_eq!(r.receive(&add(1)), Verdict::Repeat);
+    execute(&mut r, &add(4), 14);
+    assert_eq!(r.receive(&add(5)), Verdict::Invalid);
+    answers(&mut r);
+    r.responses.set_depth(0);
+    execute(&mut r, &request(Op::Flush, 5, |_| ()), 0);
+    assert_eq!(r.receive(&add(6)), Verdict::Invalid);
+    answers(&mut r);
+    r.responses.set_depth(100);
+    for psn in 6..14 {
+        execute(&mut r, &add(psn), 0);
+    }
+    assert_eq!(r.receive(&add(14)), Verdict::Invalid);
 }
 
 /// Which answer to which request, and which refusal is which status (`enum ib_wc_status`).
