@@ -8,9 +8,8 @@
 #[path = "common/rc_sim.rs"]
 mod rc_sim;
 
-use rc_sim::{Dice, Sim};
+use rc_sim::{Dice, End, Sim};
 use rurdma_host_tests::proto;
-use rurdma_host_tests::proto::ib::requester::RETRY_EXC;
 
 /// A small generator, so that a seed is all that a run depends on.
 struct Rng(u64);
@@ -35,25 +34,28 @@ fn bad_networks() {
         Some(s) => s..s + 1,
         None => 0..count,
     };
-    let mut gave_up = 0;
     let total = seeds.end - seeds.start;
+    let mut ends = Vec::new();
     for seed in seeds {
         let result = std::panic::catch_unwind(|| {
             let mut sim = Sim::new(Rng(seed));
             sim.run();
-            match sim.failed {
-                None => sim.verify(),
-                // The peer cannot be told from a dead one.
-                Some(RETRY_EXC) if sim.is_lossy() => return 1,
-                Some(status) => panic!("status {status}"),
-            }
-            0
+            sim.verify()
         });
         match result {
-            Ok(n) => gave_up += n,
+            Ok(end) => ends.push(end),
             Err(_) => panic!("seed {seed} fails: RURDMA_SEED={seed}"),
         }
     }
-    println!("{total} seeds, {gave_up} ended with retries exceeded");
-    assert!(gave_up * 1000 <= total.max(1000));
+    let of = |end| ends.iter().filter(|e| **e == end).count() as u64;
+    let (gave_up, unlucky, not_ready) = (of(End::GaveUp), of(End::Unlucky), of(End::NotReady));
+    println!("{total} seeds: {gave_up} gave up, {unlucky} of bad luck, {not_ready} not ready");
+    // Whoever gave up has tried as often as it was granted, which the simulation counts. A try comes to nothing
+    // if the packet that is missing is lost again, or all that would tell of it: in the worst of these networks,
+    // which lose 12 packets of a hundred, that is every fifth. Seven or eight in a row are legitimate, but so rare
+    // that more of them would be a mistake: there is none in the first 10000 seeds.
+    assert!(unlucky * 10_000 <= total.max(10_000));
+    if total >= 1000 {
+        assert!(gave_up * 200 >= total && not_ready * 200 >= total);
+    }
 }

@@ -4,17 +4,26 @@
 //! Time is virtual. What happens is decided by [`Dice`]: a generator in `rc`, the input in the fuzz target
 //! `ib_rc`. Whoever includes this file has `proto` beside it.
 
+use super::proto;
 use super::proto::ib::cut::Mtu;
-use super::proto::ib::requester::{Effect, Kind, Limits, Request, Requester, Slot};
+use super::proto::ib::requester::{
+    Effect, Idle, Kind, Limits, Request, Requester, Slot, RETRY_EXC,
+};
 use super::proto::ib::responder::{Responder, Step, Verdict};
 use super::proto::ib::responses::{Next as Answer, Resource};
 use super::proto::serial::Psn;
-use super::proto::wire::ib::flush::FlushKind;
-use super::proto::wire::ib::opcode::{Extra, Op, Opcode, Service};
-use super::proto::wire::ib::packet::{pad_of, Atomic, Packet, Remote};
+use super::proto::wire::ib::opcode::{Op, Service};
+use super::proto::wire::ib::packet::{pad_of, Packet};
 use super::proto::wire::ib::syndrome::Syndrome;
+use rc_tries::{Grant, Tries, RNR_RETRY_EXC};
+use rc_work::{memory_at_first, opcode, some_work, Work};
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::BinaryHeap;
+
+#[path = "rc_tries.rs"]
+mod rc_tries;
+#[path = "rc_work.rs"]
+mod rc_work;
 
 /// What decides.
 pub(crate) trait Dice {
@@ -42,30 +51,8 @@ pub(crate) trait Dice {
     }
 }
 
-/// What a work request asks for. Memory of the peer is addressed from 0 on.
-#[derive(Clone, Debug)]
-enum Work {
-    Send(Vec<u8>),
-    Write(u64, Vec<u8>),
-    Read(u64, u32),
-    FetchAdd(u64, u64),
-    CmpSwp(u64, u64, u64),
-    AtomicWrite(u64, [u8; 8]),
-    Flush(u64, u32),
-}
-
-const MEMORY: usize = 1 << 16;
-/// The memory that atomics work on, behind everything else.
-const COUNTERS: u64 = (MEMORY - 64) as u64;
-const RKEY: u32 = 0x1234_5678;
-const FLUSH: FlushKind = FlushKind {
-    global: true,
-    persistent: false,
-    whole: false,
-};
-
 /// Per mille of the packets that...
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Faults {
     lost: u64,
     doubled: u64,
@@ -83,36 +70,92 @@ impl Faults {
     };
 }
 
+/// How a connection has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// All is done.
+    Done,
+    /// Retries exceeded: the peer cannot be told from a dead one.
+    GaveUp,
+    /// The same, with 7 retries all the time and a peer that was alive.
+    Unlucky,
+    /// The peer was not ready too often.
+    NotReady,
+}
+
 /// Two endpoints, what is between them, and what was asked for.
 pub(crate) struct Sim<D> {
     dice: D,
     faults: Faults,
+    /// Nothing arrives any more from this time on.
+    dies: Option<u64>,
+    /// What went before was a network without these, or without losses.
+    faulty: bool,
     lossy: bool,
+    /// It was never granted less than 7 retries.
+    patient: bool,
     now: u64,
     /// Packets on their way: time, serial number, to the responder, bytes.
     wire: BinaryHeap<Reverse<(u64, u64, bool, Vec<u8>)>>,
     serial: u64,
     mtu: Mtu,
+    first: Psn,
     requester: Requester<Vec<Slot>>,
     responder: Responder<Vec<Resource>>,
+    tries: Tries,
+    /// Requests that the responder agrees to.
+    depth: u32,
+    sqd: Sqd,
     work: Vec<Work>,
+    /// Those of them that were put in, and whether they wait for the answers before them.
+    fenced: Vec<bool>,
     results: Vec<Vec<u8>>,
-    posted: usize,
-    completed: usize,
+    /// `ib_wc_status` of those that are done.
+    statuses: Vec<u8>,
     /// The connection has ended with this status.
-    pub(crate) failed: Option<u8>,
+    failed: Option<u8>,
+    memory_at_first: Vec<u8>,
     memory: Vec<u8>,
     receives: u32,
-    message: Vec<u8>,
-    delivered: Vec<Vec<u8>>,
+    /// Per mille of the steps that post some.
+    posting: u64,
+    /// Work requests that the responder has executed, and bytes of the next one.
+    executed: usize,
+    had: usize,
     timer: u64,
     rnr: Option<u64>,
-    atomics_executed: u64,
-    atomic_writes: usize,
-    flushed: usize,
+}
+
+/// Other limits for the requester, and another depth for the responder.
+enum Sqd {
+    /// RTS, and so many times more.
+    Left(u64),
+    /// SQD: nothing is begun until everything is done, and this is granted; so many times more after it.
+    Drains(Grant, u64),
 }
 
 const TIMEOUT: u64 = 400;
+/// Work requests, answers.
+const SLOTS: u32 = 16;
+/// `IB_WC_SUCCESS`, `IB_WC_WR_FLUSH_ERR`.
+const SUCCESS: u8 = 0;
+const WR_FLUSH: u8 = 5;
+
+/// Mostly as many times as it takes.
+fn some_retries(dice: &mut impl Dice) -> u8 {
+    match dice.below(8) {
+        0 => dice.below(8) as u8,
+        _ => 7,
+    }
+}
+
+fn some_grant(dice: &mut impl Dice, reads: u32) -> Grant {
+    Grant {
+        reads,
+        retries: some_retries(dice),
+        rnr_retries: some_retries(dice),
+    }
+}
 
 impl<D: Dice> Sim<D> {
     /// Some work, some network.
@@ -128,6 +171,7 @@ impl<D: Dice> Sim<D> {
                 late: dice.below(60),
             }
         };
+        let dies = (dice.below(16) == 0).then(|| dice.below(1500));
         let mtu = Mtu::from_enum(1 + dice.below(3) as u8).unwrap();
         let depth = 1 << dice.below(5);
         // Often just before the wrap.
@@ -135,43 +179,53 @@ impl<D: Dice> Sim<D> {
             0 => Psn::new(dice.next() as u32),
             _ => Psn::new(0u32.wrapping_sub(dice.below(100) as u32)),
         };
+        let grant = some_grant(&mut dice, depth);
         let limits = Limits {
             mtu,
-            reads: depth,
-            retries: 7,
-            rnr_retries: 7,
+            reads: grant.reads,
+            retries: grant.retries,
+            rnr_retries: grant.rnr_retries,
             window: 1 + dice.below(100) as u32,
         };
-        let mut requester = Requester::new(vec![Slot::default(); 16]);
+        let mut requester = Requester::new(vec![Slot::default(); SLOTS as usize]);
         requester.begin(limits, first);
-        let mut responder = Responder::new(vec![Resource::EMPTY; 16]);
+        let mut responder = Responder::new(vec![Resource::EMPTY; SLOTS as usize]);
         responder.begin(Service::Rc, mtu, first, depth);
         let n = 1 + dice.below(30);
         let work: Vec<Work> = (0..n).map(|_| some_work(&mut dice)).collect();
+        let sqd = Sqd::Left(dice.below(3));
+        let posting = if dice.below(4) == 0 { 10 } else { 100 };
+        let memory_at_first = memory_at_first();
         Sim {
             dice,
             faults,
-            lossy: faults.lost + faults.corrupted > 0,
+            dies,
+            faulty: faults != Faults::NONE || dies.is_some(),
+            lossy: faults.lost + faults.corrupted > 0 || dies.is_some(),
+            patient: grant.retries == 7,
             now: 0,
             wire: BinaryHeap::new(),
             serial: 0,
             mtu,
+            first,
             requester,
             responder,
+            tries: Tries::new(grant),
+            depth,
+            sqd,
             results: vec![Vec::new(); work.len()],
             work,
-            posted: 0,
-            completed: 0,
+            fenced: Vec::new(),
+            statuses: Vec::new(),
             failed: None,
-            memory: memory_at_first(),
+            memory: memory_at_first.clone(),
+            memory_at_first,
             receives: 0,
-            message: Vec::new(),
-            delivered: Vec::new(),
+            posting,
+            executed: 0,
+            had: 0,
             timer: 0,
             rnr: None,
-            atomics_executed: 0,
-            atomic_writes: 0,
-            flushed: 0,
         }
     }
 
@@ -210,88 +264,49 @@ impl<D: Dice> Sim<D> {
         }
     }
 
+    /// The packet's number, from 0 on.
+    fn number(&self, psn: Psn) -> u32 {
+        psn.distance_from(self.first)
+    }
+
+    /// Sends a packet of a work request, if there is one.
     fn request(&mut self) -> bool {
-        while self.posted < self.work.len() && self.requester.has_room() && self.dice.chance(700) {
-            let (kind, length) = match &self.work[self.posted] {
-                Work::Send(d) | Work::Write(_, d) => (Kind::Plain, d.len() as u32),
-                Work::Read(_, n) => (Kind::Read, *n),
-                Work::FetchAdd(..) | Work::CmpSwp(..) => (Kind::Atomic, 8),
-                Work::AtomicWrite(..) | Work::Flush(..) => (Kind::Empty, 8),
-            };
+        while self.fenced.len() < self.work.len()
+            && matches!(self.sqd, Sqd::Left(_))
+            && self.requester.has_room()
+            && self.dice.chance(700)
+        {
+            let work = &self.work[self.fenced.len()];
+            let (kind, length) = (work.kind(), work.length());
+            let fence = self.dice.chance(200);
             self.requester.push(Request {
                 kind,
                 length,
-                fence: self.dice.chance(200),
-                cookie: self.posted as u32,
+                fence,
+                cookie: self.fenced.len() as u32,
             });
-            self.posted += 1;
+            let packets = match kind {
+                Kind::Plain | Kind::Read => self.mtu.packets(length),
+                Kind::Atomic | Kind::Empty => 1,
+            };
+            self.tries.push(packets, kind != Kind::Plain);
+            self.fenced.push(fence);
         }
         let Ok(next) = self.requester.next() else {
             return false;
         };
-        let (at, len) = (next.piece.offset as usize, next.piece.len as usize);
-        let rc = |op| Opcode {
-            service: Service::Rc,
-            op,
-        };
-        let remote = |va, length| Remote {
-            va,
-            rkey: RKEY,
-            length,
-        };
-        let (op, payload) = match &self.work[next.request.cookie as usize] {
-            Work::Send(d) => (
-                Op::Send(next.piece.place, Extra::None),
-                d[at..at + len].to_vec(),
-            ),
-            Work::Write(_, d) => (
-                Op::Write(next.piece.place, Extra::None),
-                d[at..at + len].to_vec(),
-            ),
-            Work::Read(..) => (Op::ReadRequest, vec![]),
-            Work::FetchAdd(..) => (Op::FetchAdd, vec![]),
-            Work::CmpSwp(..) => (Op::CmpSwp, vec![]),
-            Work::AtomicWrite(_, d) => (Op::AtomicWrite, d.to_vec()),
-            Work::Flush(..) => (Op::Flush, vec![]),
-        };
-        let mut packet = Packet {
-            ack_request: next.ack_request,
-            ..Packet::new(rc(op), 7, next.psn)
-        };
-        match self.work[next.request.cookie as usize] {
-            Work::Write(va, ref d) => packet.remote = remote(va, d.len() as u32),
-            Work::Read(va, _) => {
-                packet.remote = remote(va + u64::from(next.piece.offset), next.piece.len);
-            }
-            Work::FetchAdd(va, add) => {
-                packet.atomic = Atomic {
-                    va,
-                    rkey: RKEY,
-                    swap_add: add,
-                    compare: 0,
-                };
-            }
-            Work::CmpSwp(va, compare, swap) => {
-                packet.atomic = Atomic {
-                    va,
-                    rkey: RKEY,
-                    swap_add: swap,
-                    compare,
-                };
-            }
-            Work::AtomicWrite(va, _) => packet.remote = remote(va, 8),
-            Work::Flush(va, n) => {
-                packet.flush = FLUSH.word();
-                packet.remote = remote(va, n);
-            }
-            Work::Send(_) => {}
-        }
+        let at = next.request.cookie as usize;
+        let (packet, payload) = self.work[at].packet(&next);
+        let payload = payload.to_vec();
         if std::env::var_os("RURDMA_TRACE").is_some() {
             println!("{}: {next:?}", self.now);
         }
         self.transmit(&packet, &payload, true);
+        if !self.requester.awaits_answer() {
+            self.timer = self.now;
+        }
         self.requester.sent(&next);
-        self.timer = self.timer.max(self.now);
+        self.tries.sent(self.number(next.psn), at);
         true
     }
 
@@ -300,38 +315,38 @@ impl<D: Dice> Sim<D> {
         let Ok(r) = Packet::parse(bytes, bytes.len()) else {
             return;
         };
-        let payload = bytes[r.payload_at..r.payload_at + r.payload_len].to_vec();
+        let payload = &bytes[r.payload_at..r.payload_at + r.payload_len];
         let step = match self.responder.receive(&r) {
             Verdict::Execute(step) => step,
             Verdict::Drop | Verdict::Repeat => return,
             v => panic!("{v:?} for {:?}", r.packet),
         };
+        let next = self.work.get(self.executed);
+        assert!(
+            next.is_some_and(|w| w.is(&step, payload, r.packet.extra, self.had)),
+            "{step:?} is not what comes next, or comes again"
+        );
+        let (ends, takes_receive) = match step {
+            Step::Send { place, .. } => (place.ends(), place.begins()),
+            Step::Write { place, imm, .. } => (place.ends(), imm),
+            _ => (true, false),
+        };
+        if takes_receive {
+            if self.receives == 0 {
+                self.responder.not_ready(1 + self.dice.below(3) as u8);
+                return;
+            }
+            self.receives -= 1;
+        }
         let mut result = 0;
         match step {
-            Step::Send { place, offset, .. } => {
-                if place.begins() {
-                    if self.receives == 0 {
-                        self.responder.not_ready(1 + self.dice.below(3) as u8);
-                        return;
-                    }
-                    self.receives -= 1;
-                    self.message.clear();
-                }
-                assert_eq!(self.message.len(), offset as usize);
-                self.message.extend_from_slice(&payload);
-                if place.ends() {
-                    let message = std::mem::take(&mut self.message);
-                    self.delivered.push(message);
-                }
-            }
+            Step::Send { .. } | Step::Read(_) => {}
             Step::Write { remote, offset, .. } => {
-                assert_eq!(remote.rkey, RKEY);
                 let at = (remote.va + u64::from(offset)) as usize;
-                self.memory[at..at + payload.len()].copy_from_slice(&payload);
+                self.memory[at..at + payload.len()].copy_from_slice(payload);
             }
             Step::AtomicWrite(remote) => {
-                self.memory[remote.va as usize..][..8].copy_from_slice(&payload);
-                self.atomic_writes += 1;
+                self.memory[remote.va as usize..][..8].copy_from_slice(payload);
             }
             Step::FetchAdd(a) | Step::CmpSwp(a) => {
                 let at = a.va as usize;
@@ -343,18 +358,15 @@ impl<D: Dice> Sim<D> {
                 };
                 self.memory[at..at + 8].copy_from_slice(&is.to_le_bytes());
                 result = was;
-                self.atomics_executed += 1;
             }
-            Step::Flush(kind, _) => {
-                assert_eq!(kind, FLUSH);
-                // All before it is there, and nothing behind it.
-                let flushes = |(_, w): &(usize, &Work)| matches!(w, Work::Flush(..));
-                let at = self.work.iter().enumerate().filter(flushes);
-                let (at, _) = at.clone().nth(self.flushed).expect("flushed twice");
-                assert!(self.memory == self.perfect(at));
-                self.flushed += 1;
-            }
-            Step::Read(_) => {}
+            // All before it is there, and nothing behind it.
+            Step::Flush(..) => assert!(self.memory == self.perfect()),
+        }
+        if ends {
+            self.executed += 1;
+            self.had = 0;
+        } else {
+            self.had += payload.len();
         }
         self.responder.accept(&r, &step, result).unwrap();
     }
@@ -367,16 +379,12 @@ impl<D: Dice> Sim<D> {
         if std::env::var_os("RURDMA_TRACE").is_some() {
             println!("{}: {answer:?}", self.now);
         }
-        let rc = |op| Opcode {
-            service: Service::Rc,
-            op,
-        };
         match answer {
             Answer::Ack(ack) => {
                 let packet = Packet {
                     syndrome: ack.syndrome.number(),
                     msn: ack.msn,
-                    ..Packet::new(rc(Op::Acknowledge), 8, ack.psn)
+                    ..Packet::new(opcode(Op::Acknowledge), 8, ack.psn)
                 };
                 self.transmit(&packet, &[], false);
             }
@@ -389,7 +397,7 @@ impl<D: Dice> Sim<D> {
                 let packet = Packet {
                     syndrome: Syndrome::Ack.number(),
                     msn,
-                    ..Packet::new(rc(Op::ReadResponse(piece.place)), 8, psn)
+                    ..Packet::new(opcode(Op::ReadResponse(piece.place)), 8, psn)
                 };
                 let at = (remote.va + u64::from(piece.offset)) as usize;
                 let payload = self.memory[at..at + piece.len as usize].to_vec();
@@ -400,7 +408,7 @@ impl<D: Dice> Sim<D> {
                     syndrome: Syndrome::Ack.number(),
                     msn,
                     original,
-                    ..Packet::new(rc(Op::AtomicAcknowledge), 8, psn)
+                    ..Packet::new(opcode(Op::AtomicAcknowledge), 8, psn)
                 };
                 self.transmit(&packet, &[], false);
             }
@@ -416,20 +424,39 @@ impl<D: Dice> Sim<D> {
         };
         let p = r.packet;
         let payload = &bytes[r.payload_at..r.payload_at + r.payload_len];
+        let number = self.number(p.psn);
+        let (mut in_turn, mut is_rnr) = (false, false);
         let effect = match p.opcode.op {
             Op::Acknowledge => {
                 let syndrome = Syndrome::from_number(p.syndrome).unwrap();
+                is_rnr = matches!(syndrome, Syndrome::Rnr(_));
+                let before = match syndrome {
+                    Syndrome::Ack => p.psn.next(),
+                    _ => p.psn,
+                };
+                self.tries.told(self.number(before));
                 self.requester.acknowledged(p.psn, syndrome)
             }
-            Op::ReadResponse(_) => self.requester.read_response(p.psn, r.payload_len as u32),
-            Op::AtomicAcknowledge => self.requester.atomic_response(p.psn),
+            Op::ReadResponse(_) => {
+                in_turn = self.tries.answered(number);
+                self.requester.read_response(p.psn, r.payload_len as u32)
+            }
+            Op::AtomicAcknowledge => {
+                in_turn = self.tries.answered(number);
+                self.requester.atomic_response(p.psn)
+            }
             _ => panic!("{p:?}"),
         };
         match effect {
-            Effect::None => {}
+            Effect::None => assert!(!in_turn),
             Effect::Progress => self.timer = self.now,
-            Effect::Rnr(timer) => self.rnr = Some(self.now + u64::from(timer) * 20),
+            Effect::Rnr(timer) => {
+                assert!(is_rnr);
+                self.tries.waits();
+                self.rnr = Some(self.now + u64::from(timer) * 20);
+            }
             Effect::Place { cookie, offset } => {
+                assert!(in_turn);
                 let result = &mut self.results[cookie as usize];
                 assert_eq!(result.len(), offset as usize, "placed in order, once");
                 match p.opcode.op {
@@ -439,39 +466,92 @@ impl<D: Dice> Sim<D> {
                 self.requester.placed(p.psn);
                 self.timer = self.now;
             }
-            Effect::Failed(status) => self.failed = Some(status),
+            Effect::Failed(status) => {
+                self.tries.failed(status, is_rnr);
+                return self.fail(status);
+            }
         }
+        self.complete();
     }
 
     fn complete(&mut self) {
         while let Some(request) = self.requester.take_done() {
-            assert_eq!(request.cookie as usize, self.completed, "in order");
-            self.completed += 1;
+            assert_eq!(request.cookie as usize, self.statuses.len(), "in order");
+            self.statuses.push(SUCCESS);
         }
     }
 
-    /// Whether the network loses packets, as it was at first.
-    pub(crate) fn is_lossy(&self) -> bool {
-        self.lossy
+    /// The QP fails, as the driver lets it: the oldest work request has this status, all behind it are flushed.
+    fn fail(&mut self, status: u8) {
+        self.complete();
+        let oldest = self.requester.oldest().map(|r| r.cookie as usize);
+        assert_eq!(oldest, Some(self.statuses.len()), "whose failure it is");
+        if status == RNR_RETRY_EXC {
+            assert!(self.work[self.statuses.len()].takes_receive());
+        }
+        self.statuses.push(status);
+        self.statuses.resize(self.work.len(), WR_FLUSH);
+        self.failed = Some(status);
+        // Nothing completes after that.
+        assert_eq!(self.requester.take_done(), None);
+        self.requester.reset();
+        assert_eq!(self.requester.take_done(), None);
+        assert_eq!(self.requester.next(), Err(Idle::Empty));
+        assert!(self.requester.oldest().is_none() && !self.requester.awaits_answer());
+    }
+
+    /// Sometimes the limits change: when everything is done, or in the midst of it.
+    fn change_limits(&mut self) {
+        match self.sqd {
+            Sqd::Left(left) if left > 0 && self.dice.chance(5) => {
+                let reads = 1 + self.dice.below(u64::from(SLOTS)) as u32;
+                let grant = some_grant(&mut self.dice, reads);
+                if self.dice.below(2) == 0 {
+                    self.sqd = Sqd::Drains(grant, left - 1);
+                } else {
+                    self.sqd = Sqd::Left(left - 1);
+                    // What is on its way is what was granted before.
+                    self.adjust(grant, reads.max(self.depth));
+                }
+            }
+            Sqd::Drains(grant, left) if self.requester.oldest().is_none() => {
+                assert!(self.requester.all_sent() && !self.requester.awaits_answer());
+                self.sqd = Sqd::Left(left);
+                self.adjust(grant, grant.reads);
+            }
+            _ => {}
+        }
+    }
+
+    fn adjust(&mut self, grant: Grant, depth: u32) {
+        self.depth = depth;
+        self.patient &= grant.retries == 7;
+        self.responder.responses.set_depth(depth);
+        self.requester
+            .adjust(grant.reads, grant.retries, grant.rnr_retries);
+        self.tries.adjust(grant);
     }
 
     /// Until all is done, or the connection has failed.
     pub(crate) fn run(&mut self) {
         let mut steps = 0u64;
-        while self.completed < self.work.len() && self.failed.is_none() {
+        while self.statuses.len() < self.work.len() {
             steps += 1;
             assert!(
                 steps < 2_000_000,
                 "no end: {} of {} done",
-                self.completed,
+                self.statuses.len(),
                 self.work.len()
             );
             if self.dice.calm() {
                 self.faults = Faults::NONE;
+            } else if self.dies.is_some_and(|at| at <= self.now) {
+                self.faults.lost = 1000;
             }
-            if self.dice.chance(100) {
+            if self.dice.chance(self.posting) {
                 self.receives = (self.receives + 2).min(8);
             }
+            self.change_limits();
             let mut busy = false;
             for _ in 0..1 + self.dice.below(4) {
                 busy |= self.request();
@@ -488,131 +568,119 @@ impl<D: Dice> Sim<D> {
             {
                 self.now += 4;
             }
-            while let Some(Reverse((t, ..))) = self.wire.peek() {
-                if *t > self.now {
-                    break;
-                }
-                let Some(Reverse((_, _, to_responder, bytes))) = self.wire.pop() else {
-                    break;
-                };
-                let (body, sum) = bytes.split_at(bytes.len() - 4);
-                let is: u32 = body.iter().fold(1, |s: u32, b| {
-                    s.wrapping_mul(31).wrapping_add(u32::from(*b))
-                });
-                if sum != is.to_le_bytes() {
-                    continue;
-                }
-                if to_responder {
-                    self.respond(&bytes);
-                } else {
-                    self.answered(&bytes);
-                }
+            self.arrive();
+            self.clocks();
+        }
+    }
+
+    /// What is there by now is received.
+    fn arrive(&mut self) {
+        while self.failed.is_none() {
+            match self.wire.peek() {
+                Some(Reverse((t, ..))) if *t <= self.now => {}
+                _ => return,
             }
-            self.complete();
-            if self.rnr.is_some_and(|t| t <= self.now) {
-                self.rnr = None;
-                self.requester.rnr_over();
-                self.timer = self.now;
+            let Some(Reverse((_, _, to_responder, bytes))) = self.wire.pop() else {
+                return;
+            };
+            let (body, sum) = bytes.split_at(bytes.len() - 4);
+            let is: u32 = body.iter().fold(1, |s: u32, b| {
+                s.wrapping_mul(31).wrapping_add(u32::from(*b))
+            });
+            if sum != is.to_le_bytes() {
+                continue;
             }
-            if self.requester.awaits_answer() && self.now > self.timer + TIMEOUT {
-                self.timer = self.now;
-                if std::env::var_os("RURDMA_TRACE").is_some() {
-                    println!("{}: timeout: {:?}", self.now, self.requester);
-                }
-                if let Effect::Failed(status) = self.requester.timed_out() {
-                    self.failed = Some(status);
-                }
+            if to_responder {
+                self.respond(&bytes);
+            } else {
+                self.answered(&bytes);
             }
         }
     }
 
-    /// The memory after the first `n` work requests on a perfect machine, in order.
-    fn perfect(&self, n: usize) -> Vec<u8> {
-        let mut memory = memory_at_first();
-        for work in self.work.iter().take(n) {
+    /// The requester's clocks: the peer's time is over, or no answer has come.
+    fn clocks(&mut self) {
+        if self.rnr.is_some_and(|t| t <= self.now) {
+            self.rnr = None;
+            self.requester.rnr_over();
+            self.timer = self.now;
+        }
+        if self.rnr.is_none() && self.requester.awaits_answer() && self.now > self.timer + TIMEOUT {
+            self.timer = self.now;
+            if std::env::var_os("RURDMA_TRACE").is_some() {
+                println!("{}: timeout: {:?}", self.now, self.requester);
+            }
+            match self.requester.timed_out() {
+                Effect::Progress => self.tries.timed_out(false),
+                Effect::Failed(RETRY_EXC) => {
+                    self.tries.timed_out(true);
+                    self.fail(RETRY_EXC);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// The memory of a perfect machine that has been told as much as the responder.
+    fn perfect(&self) -> Vec<u8> {
+        let mut memory = self.memory_at_first.clone();
+        for work in self.work.iter().take(self.executed) {
             work.execute(&mut memory);
+        }
+        if let Some(work) = self.work.get(self.executed) {
+            work.execute_part(&mut memory, self.had);
         }
         memory
     }
 
-    /// All is as a perfect machine would have done it.
-    pub(crate) fn verify(&self) {
-        let mut memory = memory_at_first();
-        let mut sends = VecDeque::from(self.delivered.clone());
-        let (mut atomics, mut atomic_writes, mut flushed) = (0, 0, 0);
-        for (work, result) in self.work.iter().zip(&self.results) {
+    /// All is as a perfect machine would have done it; as far as was told, if the connection has failed.
+    pub(crate) fn verify(&self) -> End {
+        let done = self.statuses.iter().take_while(|s| **s == SUCCESS).count();
+        assert_eq!(self.statuses.len(), self.work.len(), "once each");
+        assert_eq!(self.statuses.get(done).copied(), self.failed);
+        assert!(self.statuses.iter().skip(done + 1).all(|s| *s == WR_FLUSH));
+        assert!(done <= self.executed && self.executed <= self.fenced.len());
+        assert!(self.memory == self.perfect());
+        let mut memory = self.memory_at_first.clone();
+        for (at, (work, result)) in self.work.iter().zip(&self.results).enumerate() {
             let original = work.execute(&mut memory);
+            // What was not done may have brought a part of it.
+            assert!(result.len() == work.brings() || (at >= done && result.len() < work.brings()));
+            assert!(at < self.executed || result.is_empty());
             match work {
-                Work::Send(d) => assert_eq!(sends.pop_front().as_ref(), Some(d)),
-                // Writes behind a read may be placed before it is answered.
-                Work::Read(_, n) => assert_eq!(result.len(), *n as usize),
-                Work::FetchAdd(..) | Work::CmpSwp(..) => {
-                    atomics += 1;
-                    assert_eq!(Some(&result[..]), original.as_ref().map(|o| &o[..]));
+                Work::Read(va, _) => self.check_read(at, *va, &memory),
+                _ => assert!(result.is_empty() || original.is_some_and(|o| o == result[..])),
+            }
+        }
+        match self.failed {
+            None => End::Done,
+            Some(RNR_RETRY_EXC) => End::NotReady,
+            Some(_) => {
+                // What is late only is not lost, and 7 times is often enough.
+                assert!(self.lossy || (self.faulty && !self.patient));
+                if self.patient && self.dies.is_none() {
+                    End::Unlucky
+                } else {
+                    End::GaveUp
                 }
-                Work::AtomicWrite(..) => atomic_writes += 1,
-                Work::Flush(..) => flushed += 1,
-                Work::Write(..) => {}
             }
         }
-        assert!(sends.is_empty(), "delivered twice");
-        assert_eq!(self.atomics_executed, atomics, "once each");
-        assert_eq!(self.atomic_writes, atomic_writes, "once each");
-        assert_eq!(self.flushed, flushed, "once each");
-        assert!(self.memory == memory);
     }
-}
 
-impl Work {
-    /// What it does to the peer's memory; of an atomic: what was there before.
-    fn execute(&self, memory: &mut [u8]) -> Option<[u8; 8]> {
-        match self {
-            Work::Write(va, d) => memory[*va as usize..][..d.len()].copy_from_slice(d),
-            Work::AtomicWrite(va, d) => memory[*va as usize..][..8].copy_from_slice(d),
-            Work::FetchAdd(va, _) | Work::CmpSwp(va, ..) => {
-                let m: &mut [u8; 8] = (&mut memory[*va as usize..][..8]).try_into().unwrap();
-                let original = *m;
-                let was = u64::from_le_bytes(original);
-                let is = match self {
-                    Work::FetchAdd(_, add) => was.wrapping_add(*add),
-                    Work::CmpSwp(_, compare, swap) if was == *compare => *swap,
-                    _ => was,
-                };
-                *m = is.to_le_bytes();
-                return Some(original);
-            }
-            Work::Send(_) | Work::Read(..) | Work::Flush(..) => {}
+    /// What a READ has brought is what was there; or a WRITE behind it has put it there, before it was read:
+    /// up to the first that is fenced, which waits for it, and with it all behind.
+    fn check_read(&self, at: usize, va: u64, memory: &[u8]) {
+        let result = &self.results[at];
+        if memory[va as usize..].starts_with(result) {
+            return;
         }
-        None
-    }
-}
-
-/// Bytes that tell where they are, and counters that are zero.
-fn memory_at_first() -> Vec<u8> {
-    let mut memory: Vec<u8> = (0..MEMORY).map(|i| i as u8).collect();
-    memory[COUNTERS as usize..].fill(0);
-    memory
-}
-
-fn some_work(dice: &mut impl Dice) -> Work {
-    let length = match dice.below(4) {
-        0 => dice.below(3),
-        1 => 256 * dice.below(5),
-        _ => dice.below(6000),
-    } as usize;
-    let data = dice.data(length);
-    let va = dice.below(COUNTERS - 6000);
-    let counter = COUNTERS + 8 * dice.below(4);
-    match dice.below(10) {
-        0..=2 => Work::Send(data),
-        3 | 4 => Work::Write(va, data),
-        5 | 6 => Work::Read(va, length as u32),
-        // Small numbers, so that what is compared is there often enough.
-        7 => Work::FetchAdd(counter, dice.below(3)),
-        8 => Work::CmpSwp(counter, dice.below(4), dice.below(4)),
-        _ => match dice.below(2) {
-            0 => Work::AtomicWrite(COUNTERS + 32, dice.next().to_le_bytes()),
-            _ => Work::Flush(va, 100),
-        },
+        let behind = self.work.iter().zip(&self.fenced).skip(at + 1);
+        let may: Vec<&Work> = behind.take_while(|(_, f)| !**f).map(|(w, _)| w).collect();
+        for (i, byte) in (va..).zip(result) {
+            assert!(
+                memory[i as usize] == *byte || may.iter().any(|w| w.puts(i) == Some(*byte)),
+                "READ {at} has {byte:#x} of {i:#x}"
+            );
+        }
     }
 }
