@@ -10,6 +10,7 @@ from ends import Puppet
 from rvm import Node, module_loaded, run
 
 HERE, THERE = "10.66.0.1", "10.66.0.2"
+HERE6, THERE6 = "fd66::1", "fd66::2"
 
 
 class Ends:
@@ -17,14 +18,14 @@ class Ends:
 
     def __init__(self, node, peer):
         class End:
-            def __init__(self, node, ip, netdev, dev):
-                self.node, self.ip, self.netdev, self.dev = node, ip, netdev, dev
+            def __init__(self, node, ip, ip6, netdev, dev):
+                self.node, self.ip, self.ip6, self.netdev, self.dev = node, ip, ip6, netdev, dev
 
             def puppet(self):
                 return Puppet(self.node)
 
-        self.peer = End(None, HERE, f"v{peer}", f"{peer}0")
-        self.rurdma = End(node, THERE, "vrw", "rwi0")
+        self.peer = End(None, HERE, HERE6, f"v{peer}", f"{peer}0")
+        self.rurdma = End(node, THERE, THERE6, "vrw", "rwi0")
         setattr(self, peer, self.peer)
 
     def roles(self, server):
@@ -73,7 +74,9 @@ def _ends(theirs, ours):
         run(f"ip link add {netdev} index 900 type veth peer name {e.rurdma.netdev} index 901 netns {n.name}")
         try:
             run(f"ip addr add {HERE}/24 dev {netdev} && ip link set {netdev} up")
+            run(f"ip addr add {HERE6}/64 dev {netdev} nodad")
             run(f"ip -n {n.name} addr add {THERE}/24 dev {e.rurdma.netdev}")
+            run(f"ip -n {n.name} addr add {THERE6}/64 dev {e.rurdma.netdev} nodad")
             run(f"ip -n {n.name} link set {e.rurdma.netdev} up")
             for ns, dev in (("", netdev), (f"ip netns exec {n.name} ", e.rurdma.netdev)):
                 run(f"{ns}ethtool -K {dev} tso off gso off gro off tx-udp-segmentation off", check=False)

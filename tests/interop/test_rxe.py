@@ -17,8 +17,10 @@ def ends(module):
     with rxe_and_rurdma() as e:
         for end in (e.rxe, e.rurdma):
             end.netns = end.node and end.node.name
-            wait_until(lambda end=end: gid_index(end.dev, end.ip, end.netns) is not None)
+            for ip in (end.ip, end.ip6):
+                wait_until(lambda end=end, ip=ip: gid_index(end.dev, ip, end.netns) is not None)
             end.gid = gid_index(end.dev, end.ip, end.netns)
+            end.gid6 = gid_index(end.dev, end.ip6, end.netns)
         yield e
 
 
@@ -46,6 +48,14 @@ def pair(ends, server, program, wait_for="ss -tlnH"):
 )
 def test_pingpong(ends, server, program):
     pair(ends, server, program + " -n 200 -d {0.dev} -g {0.gid}")
+
+
+@BOTH
+@pytest.mark.parametrize("kind", ["rc", "ud"])
+def test_ipv6(ends, server, kind):
+    """Over IPv6, where rxe's UDP checksum is 0, too."""
+    check = "-c" if kind == "rc" else ""
+    pair(ends, server, f"ibv_{kind}_pingpong {check} -n 200 -d {{0.dev}} -g {{0.gid6}}")
 
 
 @BOTH

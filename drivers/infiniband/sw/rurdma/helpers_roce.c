@@ -111,10 +111,15 @@ int rurdma_udp_create(struct net *net, int family, struct socket **sock)
 #ifdef CONFIG_NET_RX_BUSY_POLL
 	WRITE_ONCE((*sock)->sk->sk_ll_usec, 0);
 #endif
-	/* As UDP_GRO does: packets are put together for us, and are not taken apart. */
+	/*
+	 * As UDP_GRO does: packets are put together for us, and are not taken apart. For a tunnel's socket
+	 * (encap_rcv) they would be: udp_unexpected_gso() passes only tunnels' super-packets to it.
+	 */
 	udp_tunnel_encap_enable((*sock)->sk);
 	udp_set_bit(GRO_ENABLED, (*sock)->sk);
 	udp_set_bit(ACCEPT_L4, (*sock)->sk);
+	/* Senders may leave it to the ICRC over IPv6 as well; rxe does. */
+	udp_set_no_check6_rx((*sock)->sk, true);
 	return 0;
 }
 
@@ -128,6 +133,12 @@ struct sk_buff *rurdma_udp_receive(struct sock *sk)
 void rurdma_skb_get(struct sk_buff *skb)
 {
 	skb_get(skb);
+}
+
+/* A function of its own only where there are tracepoints. */
+void rurdma_skb_consume(struct sk_buff *skb)
+{
+	consume_skb(skb);
 }
 
 bool rurdma_udp_parse(struct sk_buff *skb, struct rurdma_datagram *d)

@@ -51,6 +51,7 @@ bool rurdma_has_ipv6(void);
 int rurdma_udp_create(struct net *net, int family, struct socket **sock);
 struct sk_buff *rurdma_udp_receive(struct sock *sk);
 void rurdma_skb_get(struct sk_buff *skb);
+void rurdma_skb_consume(struct sk_buff *skb);
 bool rurdma_udp_parse(struct sk_buff *skb, struct rurdma_datagram *d);
 
 struct sk_buff *rurdma_alloc_packet(unsigned int header, unsigned int room);

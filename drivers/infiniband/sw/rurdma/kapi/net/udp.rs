@@ -129,7 +129,7 @@ impl KeptDatagram {
 impl Drop for KeptDatagram {
     fn drop(&mut self) {
         // SAFETY: By the type invariant.
-        unsafe { bindings::consume_skb(self.0.skb.cast_mut()) };
+        unsafe { bindings::rurdma_skb_consume(self.0.skb.cast_mut()) };
     }
 }
 
@@ -256,7 +256,7 @@ unsafe extern "C" fn data_ready<D: Datagrams>(sk: *mut bindings::sock) {
                 };
                 D::received(owner, &packets);
             }
-            bindings::consume_skb(skb);
+            bindings::rurdma_skb_consume(skb);
         }
     }
 }

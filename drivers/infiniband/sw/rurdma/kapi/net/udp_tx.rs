@@ -102,7 +102,7 @@ impl TxSkb {
 impl Drop for TxSkb {
     fn drop(&mut self) {
         // SAFETY: By the type invariant.
-        unsafe { bindings::consume_skb(self.skb.as_ptr()) };
+        unsafe { bindings::rurdma_skb_consume(self.skb.as_ptr()) };
     }
 }
 
