@@ -79,9 +79,13 @@ pub(crate) trait Transport: Sync {
     fn modify(&self, qp: &Arc<Qp>, attr: &QpAttr<'_>, from: QpState, to: QpState) -> Result;
     /// Adds what the wire keeps.
     fn query(&self, _qp: &Qp, _query: &mut QpQuery) {}
-    /// Finish what was posted, then close the connection if that is what SQD means on this wire (→ SQD); with
-    /// `event`, the consumer is told.
+    /// Finish what was begun, or posted and then close the connection ([`Self::sqd_closes`]; → SQD); with `event`, the
+    /// consumer is told.
     fn drain(&self, qp: &Arc<Qp>, event: bool);
+    /// Whether SQD closes the connection.
+    fn sqd_closes(&self) -> bool {
+        false
+    }
     /// End the connection; nothing is waited for. Any number of times.
     fn disconnect(&self, qp: &Arc<Qp>);
     /// Forget the old connection, and wait for whoever works on it; the state is RESET. Process

@@ -32,7 +32,7 @@ impl Qp {
             return Err(EINVAL);
         }
         let to = attr.state()?.unwrap_or(from);
-        if (from, to) == (QpState::Error, QpState::Sqd) {
+        if (from, to) == (QpState::Error, QpState::Sqd) && self.dev.transport.sqd_closes() {
             // librdmacm drains the QP to disconnect, even if the peer was faster: nothing is left
             // to drain then.
             return Ok(());

@@ -80,6 +80,10 @@ impl Transport for Iwarp {
         }
     }
 
+    fn sqd_closes(&self) -> bool {
+        true
+    }
+
     fn drain(&self, qp: &Arc<Qp>, event: bool) {
         if let Some(qp) = qp.streaming() {
             qp.stream_drain(event);

@@ -147,7 +147,10 @@ impl Transport for Roce {
 
     fn netdev_arrives(&self, dev: &Arc<Device>) -> Result {
         ns::arrive(dev).inspect_err(|e| {
-            pr_warn!("{}: UDP port 4791: {e:?}: its port is down\n", dev.netdev.name());
+            pr_warn!(
+                "{}: UDP port 4791: {e:?}: its port is down\n",
+                dev.netdev.name()
+            );
         })
     }
 

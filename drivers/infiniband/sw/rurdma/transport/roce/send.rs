@@ -549,7 +549,8 @@ fn flow(qp: &Qp, path: &Path) -> (Av, u16) {
     (path.av, port)
 }
 
-/// Adds the next packet of an answer. In ERROR only the refusal that led there, and what has to come before it.
+/// Adds the next packet of an answer. In ERROR only the refusal that led there, and what has to come before it, or
+/// the acknowledge of what was executed.
 fn answer(
     qp: &Arc<Qp>,
     c: &mut Connected,
@@ -559,7 +560,9 @@ fn answer(
 ) -> Result<(), Stop> {
     let mtu = c.responder.mtu();
     let next = c.responder.responses.peek(mtu).ok_or(Stop::Idle)?;
-    if state == QpState::Error && !c.responder.responses.ends() {
+    // Of a message that has completed here the peer is told, too: whoever was told may be in ERROR at once.
+    let done = matches!(next, Answer::Ack(ack) if ack.syndrome == Syndrome::Ack);
+    if state == QpState::Error && !done && !c.responder.responses.ends() {
         return Err(Stop::Idle);
     }
     let packet = |op, psn, msn| Packet {
