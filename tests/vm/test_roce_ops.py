@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""RC operations of RoCE that are answered: atomics, ATOMIC WRITE, FLUSH; and SQD. See vtops.c."""
+"""RC operations of RoCE that are answered: atomics, ATOMIC WRITE, FLUSH; and SQD. See vtops.c, vtsqd.c."""
 
 import pathlib
 import uuid
@@ -10,10 +10,10 @@ from rvm import Pair, run, wait_until
 ND = pathlib.Path("/sys/bus/nd")
 
 
-def vtops(p, name, *args, timeout=None):
+def vtops(p, name, *args, timeout=None, program="vtops"):
     """A test of the program: p.a answers, p.b asks."""
     a, b = p.a, p.b
-    run(["vtops", name, a.ip, a.name, a.dev, b.name, b.dev, *map(str, args)], timeout=timeout)
+    run([program, name, a.ip, a.name, a.dev, b.name, b.dev, *map(str, args)], timeout=timeout)
     wait_until(lambda: not a.in_use() and not b.in_use(), 10, lambda: f"left over: {a.in_use()} {b.in_use()}")
 
 
@@ -50,12 +50,12 @@ def test_flush(pair):
 
 def test_sqd(pair):
     """What was begun is done, then SQ_DRAINED for who asked; what is posted meanwhile waits for RTS."""
-    vtops(pair, "sqd")
+    vtops(pair, "waits", program="vtsqd")
 
 
 def test_sqd_changes(pair):
     """Retries and depths that are changed in SQD are those from then on."""
-    vtops(pair, "sqd_changes")
+    vtops(pair, "changes", program="vtsqd")
 
 
 def test_rights(pair):

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * RC operations of RoCE that are answered: atomics, ATOMIC WRITE, FLUSH; what
- * SQD does with them;
+ * RC operations of RoCE that are answered: atomics, ATOMIC WRITE, FLUSH;
  * test_roce_ops.py and tests/interop/test_rxe.py run them. For the latter's
  * sake some have an argument that says which driver is A's.
  *
@@ -625,18 +624,6 @@ static void persistent(void)
 	OK(ibv_dereg_mr(t.mr));
 }
 
-static struct conn both_ways(void)
-{
-	struct conn c;
-
-	c.a = one_qp(&A, IBV_QPT_RC, &c.acq);
-	c.b = one_qp(&B, IBV_QPT_RC, &c.bcq);
-	c.bx = NULL;
-	to_init(c.a, RIGHTS);
-	to_init(c.b, RIGHTS);
-	return c;
-}
-
 static uint32_t bind_by(struct ibv_qp *qp, uint64_t id, struct ibv_mw *mw, const struct buf *b,
 			size_t len)
 {
@@ -709,94 +696,10 @@ static void local_in_order(void)
 	closes_in_order(IBV_MW_TYPE_2);
 }
 
-static void to_sqd(struct ibv_qp *qp, bool event)
-{
-	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_SQD, .en_sqd_async_notify = event };
-
-	OK(ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_EN_SQD_ASYNC_NOTIFY));
-}
-
-static bool is_draining(struct ibv_qp *qp)
-{
-	struct ibv_qp_init_attr init;
-	struct ibv_qp_attr attr;
-
-	OK(ibv_query_qp(qp, &attr, IBV_QP_STATE, &init));
-	EQ(attr.qp_state, IBV_QPS_SQD);
-	return attr.sq_draining;
-}
-
-/* The first READ is not answered before A is there; the second one is posted in SQD. */
-static void sqd(void)
-{
-	struct conn c = both_ways();
-	struct buf t = new_buf(A.pd, 4096), r = new_buf(B.pd, 4096);
-
-	/* 2 s, 8 times. */
-	ack_timeout = 19;
-	to_rts(c.b, &B, &A, c.a, 1, 1);
-	rdma_buf(c.b, 1, IBV_WR_RDMA_READ, &r, 8, (uintptr_t)t.p, t.mr->rkey, SIGNALED);
-	to_sqd(c.b, true);
-	rdma_buf(c.b, 2, IBV_WR_RDMA_READ, &r, 8, (uintptr_t)t.p, t.mr->rkey, SIGNALED);
-	NOTHING(c.bcq);
-	CHECK(is_draining(c.b));
-	CHECK(!async_within(B.ctx, IBV_EVENT_SQ_DRAINED, c.b, 0));
-	to_rts(c.a, &A, &B, c.b, 1, 1);
-	DONE(c.bcq, 1);
-	ASYNC(B.ctx, SQ_DRAINED, c.b);
-	CHECK(!is_draining(c.b));
-	NOTHING(c.bcq);
-	OK(to_state(c.b, IBV_QPS_RTS));
-	DONE(c.bcq, 2);
-	/* Who does not ask is not told. */
-	to_sqd(c.b, false);
-	rdma_buf(c.b, 3, IBV_WR_RDMA_READ, &r, 8, (uintptr_t)t.p, t.mr->rkey, SIGNALED);
-	CHECK(!async_within(B.ctx, IBV_EVENT_SQ_DRAINED, c.b, QUIET));
-	NOTHING(c.bcq);
-	OK(to_state(c.b, IBV_QPS_RTS));
-	DONE(c.bcq, 3);
-	ack_timeout = 14;
-	disconnect(&c);
-}
-
-/* What may be changed in SQD is in force from then on: 16 s and more become 2 s. */
-static void sqd_changes(void)
-{
-	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_SQD, .retry_cnt = 0, .max_rd_atomic = 1 };
-	struct buf t = new_buf(A.pd, 4096), r = new_buf(B.pd, 4096);
-	struct ibv_qp_init_attr init;
-	struct conn c = both_ways();
-	struct ibv_wc wc;
-	long begin;
-
-	ack_timeout = 19;
-	to_rts(c.a, &A, &B, c.b, 1, 1);
-	to_rts(c.b, &B, &A, c.a, 1, 1);
-	to_sqd(c.b, true);
-	ASYNC(B.ctx, SQ_DRAINED, c.b);
-	OK(ibv_modify_qp(c.b, &attr, IBV_QP_STATE | IBV_QP_RETRY_CNT | IBV_QP_MAX_QP_RD_ATOMIC));
-	OK(ibv_query_qp(c.b, &attr, IBV_QP_RETRY_CNT, &init));
-	EQ(attr.retry_cnt, 0);
-	OK(to_state(c.b, IBV_QPS_RTS));
-	rdma_buf(c.b, 1, IBV_WR_RDMA_READ, &r, 8, (uintptr_t)t.p, t.mr->rkey, SIGNALED);
-	DONE(c.bcq, 1);
-	/* Nobody answers. */
-	OK(to_state(c.a, IBV_QPS_RESET));
-	rdma_buf(c.b, 2, IBV_WR_RDMA_READ, &r, 8, (uintptr_t)t.p, t.mr->rkey, SIGNALED);
-	begin = now_ms();
-	CHECK(poll_within(c.bcq, &wc, SOON));
-	EQ(wc.wr_id, 2);
-	EQ(wc.status, IBV_WC_RETRY_EXC_ERR);
-	CHECK(now_ms() - begin < 10000);
-	ack_timeout = 14;
-	disconnect(&c);
-}
-
 static const struct test tests[] = {
 	T(device), T(fetch_add), T(cmp_swp), T(atomic_writes), T(flushes), T(rights),
 	T(misaligned), T(bad_keys), T(local), T(no_resources), T(other_services), T(fence),
 	T(order), T(depths), T(sums), T(not_persistent), T(persistent), T(local_in_order),
-	T(sqd), T(sqd_changes),
 };
 
 int main(int argc, char **argv)

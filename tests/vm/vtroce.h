@@ -190,6 +190,18 @@ static inline struct conn connect_usual(void)
 	return connect_how(&usual);
 }
 
+static inline struct conn both_ways(void)
+{
+	struct conn c;
+
+	c.a = one_qp(&A, IBV_QPT_RC, &c.acq);
+	c.b = one_qp(&B, IBV_QPT_RC, &c.bcq);
+	c.bx = NULL;
+	to_init(c.a, RIGHTS);
+	to_init(c.b, RIGHTS);
+	return c;
+}
+
 static inline void disconnect(struct conn *c)
 {
 	OK(ibv_destroy_qp(c->a));
