@@ -11,6 +11,7 @@
  *   connect ADDRESS PORT IRD ORD PD
  *   event MS                 the next event of the connection manager
  *   region RIGHTS OFF LEN    registers, rights of l w r a (local/remote write, remote read, atomics)
+ *                            and g p (FLUSH, for global visibility and for persistence)
  *   dereg N
  *   window OFF LEN           binds a window of type 2, with the right to write, to a region of its own
  *   recv OFF LEN [LKEY] | send OFF LEN [se] [inv=KEY] [inline] | write OFF LEN ADDR KEY
@@ -26,9 +27,10 @@
  *   qp rc|uc|ud MY-ADDRESS PEER-ADDRESS PEER-QPN RQ-PSN SQ-PSN [to=init|rtr|rts] [NAME=VALUE]...
  *                            a QP with a path MTU of 1024, in RTS unless `to` says otherwise, and zeros
  *                            in all memory; names are retry, rnr, timeout, rnrtimer (all as in struct ibv_qp_attr), ird, ord,
- *                            qkey, rights
+ *                            qkey, rights, flush (not 0: "flush" works)
  *   modify init|rtr|rts|sqd|err|reset [dest=QPN]
  *   send OFF LEN [qpn=QPN] [qkey=KEY] [imm=N]     UD: to PEER-QPN unless told otherwise
+ *   flush TYPES range|mr ADDR LEN KEY             types are g p, as rights are
  *   async MS                 the next asynchronous event of the QP, as a number
  */
 #include <arpa/inet.h>
@@ -145,7 +147,9 @@ static int access_of(const char *rights)
 	return (strchr(rights, 'l') ? IBV_ACCESS_LOCAL_WRITE : 0) |
 	       (strchr(rights, 'w') ? IBV_ACCESS_REMOTE_WRITE : 0) |
 	       (strchr(rights, 'r') ? IBV_ACCESS_REMOTE_READ : 0) |
-	       (strchr(rights, 'a') ? IBV_ACCESS_REMOTE_ATOMIC : 0);
+	       (strchr(rights, 'a') ? IBV_ACCESS_REMOTE_ATOMIC : 0) |
+	       (strchr(rights, 'g') ? IBV_ACCESS_FLUSH_GLOBAL : 0) |
+	       (strchr(rights, 'p') ? IBV_ACCESS_FLUSH_PERSISTENT : 0);
 }
 
 #include "puppetroce.h"
@@ -622,6 +626,8 @@ static int obey(char *line)
 		return do_atomic(IBV_WR_ATOMIC_FETCH_AND_ADD);
 	if (!strcmp(cmd, "cas"))
 		return do_atomic(IBV_WR_ATOMIC_CMP_AND_SWP);
+	if (!strcmp(cmd, "flush"))
+		return do_flush();
 	if (!strcmp(cmd, "poll"))
 		return do_poll();
 	if (!strcmp(cmd, "fill"))

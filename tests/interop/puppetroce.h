@@ -10,6 +10,7 @@
 static enum ibv_qp_type type;
 static struct ibv_qp_attr path;
 static struct ibv_ah *ah;
+static int flushes;
 
 /* The GID that an IPv4 address is. */
 static int gid_of(const char *address, union ibv_gid *gid)
@@ -86,6 +87,8 @@ static int set_attr(const char *name, const char *value)
 		path.qkey = n;
 	else if (!strcmp(name, "rights"))
 		path.qp_access_flags = access_of(value);
+	else if (!strcmp(name, "flush"))
+		flushes = n;
 	else
 		return -1;
 	return 0;
@@ -102,6 +105,23 @@ static int open_device(const char *address)
 		return -1;
 	errno = ENODEV;
 	return id->verbs ? 0 : -1;
+}
+
+/* One that may post a FLUSH, for which ibv_post_send() has no words. */
+static struct ibv_qp *flushing_qp(const struct ibv_qp_init_attr *init)
+{
+	struct ibv_qp_init_attr_ex ex = {
+		.qp_type = init->qp_type,
+		.sq_sig_all = init->sq_sig_all,
+		.cap = init->cap,
+		.send_cq = init->send_cq,
+		.recv_cq = init->recv_cq,
+		.comp_mask = IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_SEND_OPS_FLAGS,
+		.pd = pd,
+		.send_ops_flags = IBV_QP_EX_WITH_FLUSH,
+	};
+
+	return ibv_create_qp_ex(id->verbs, &ex);
 }
 
 static int do_qp(void)
@@ -126,6 +146,7 @@ static int do_qp(void)
 	path.dest_qp_num = arg();
 	path.rq_psn = arg();
 	path.sq_psn = arg();
+	flushes = 0;
 	while ((name = strtok(NULL, " "))) {
 		value = strchr(name, '=');
 		errno = EINVAL;
@@ -145,7 +166,7 @@ static int do_qp(void)
 		return bad("objects");
 	init.qp_type = type;
 	memset(buf, 0, SIZE);
-	id->qp = ibv_create_qp(pd, &init);
+	id->qp = flushes ? flushing_qp(&init) : ibv_create_qp(pd, &init);
 	if (!id->qp)
 		return bad("create_qp");
 	if (type == IBV_QPT_UD) {
@@ -167,6 +188,27 @@ static int do_modify(void)
 	if (dest && !strncmp(dest, "dest=", 5))
 		path.dest_qp_num = strtoul(dest + 5, NULL, 0);
 	return modify(state_of(to)) ? bad(to) : ok();
+}
+
+static int do_flush(void)
+{
+	const char *types = strtok(NULL, " "), *level = strtok(NULL, " ");
+	struct ibv_qp_ex *qp = ibv_qp_to_qp_ex(id->qp);
+	uint64_t addr = arg(), len = arg();
+	uint32_t key = arg();
+
+	errno = EOPNOTSUPP;
+	if (!types || !level || !qp || !qp->wr_flush)
+		return bad("flush");
+	ibv_wr_start(qp);
+	qp->wr_id = ++serial;
+	qp->wr_flags = IBV_SEND_SIGNALED;
+	ibv_wr_flush(qp, key, addr, len,
+		     (strchr(types, 'g') ? IBV_FLUSH_GLOBAL : 0) |
+		     (strchr(types, 'p') ? IBV_FLUSH_PERSISTENT : 0),
+		     strcmp(level, "mr") ? IBV_FLUSH_RANGE : IBV_FLUSH_MR);
+	errno = ibv_wr_complete(qp);
+	return errno ? bad("flush") : ok();
 }
 
 static int do_async(void)

@@ -189,6 +189,11 @@ class Packet:
         return self.ext["reth"]
 
     @property
+    def feth(self):
+        """Types, level and what is reserved beside it."""
+        return self.ext["feth"][0] & 0xF, self.ext["feth"][0] >> 4
+
+    @property
     def atomic(self):
         """Address, key, swap or add, compare."""
         return self.ext["atomic"]

@@ -142,6 +142,80 @@ def test_flush_and_atomic_write(roce_lab):
         s.failed(EVENT_REQUEST)
 
 
+GLOBAL, PERSISTENT = 1, 2
+RANGE, REGION = 0, 1
+# The FETH; where the range begins in a region of 4096 bytes, and its length.
+FLUSHES = {
+    "range": (rp.feth(GLOBAL, RANGE), 1, 3000),
+    "all bytes": (rp.feth(GLOBAL, RANGE), 0, 4096),
+    "last byte": (rp.feth(GLOBAL, RANGE), 4095, 1),
+    "region": (rp.feth(GLOBAL, REGION), 0, 0),
+    "region, of which the range says nothing": (rp.feth(GLOBAL, REGION), -8, (1 << 32) - 1),
+    "reserved bits": (rp.feth(GLOBAL | 0xFFFFFFC0, RANGE), 0, 64),
+}
+
+
+@pytest.mark.parametrize("what", FLUSHES)
+def test_flush(roce_lab, what):
+    """Annex A19: an empty READ response has its number and counts it; once more if it comes once more."""
+    feth, off, n = FLUSHES[what]
+    data = random.randbytes(MTU)
+    with roce_lab.qp(rights="wrag") as s:
+        addr, key = s.region("lwg")
+        s.ask(rp.WRITE_ONLY, reth(addr, key, MTU), payload=data, ack=False)
+        psn = s.ask(rp.FLUSH, feth, reth(addr + off, key, n))
+        assert s.read_answer(psn, 0) == b""
+        assert s.peek(0, MTU) == data
+        s.say(rp.FLUSH, psn, feth, reth(addr + off, key, n), ack=True)
+        assert s.read_answer(psn, 0) == b""
+        s.works()
+        assert s.msn == 3
+
+
+def test_flushes_at_once(roce_lab):
+    """They take no part of the responder resources: more than there are of those are answered, in order."""
+    with roce_lab.qp(rights="wrag", ird=1) as s:
+        addr, key = s.region("lwg")
+        psns = [s.ask(rp.FLUSH, rp.feth(GLOBAL, RANGE), reth(addr, key, 8)) for _ in range(5)]
+        for s.msn, psn in enumerate(psns, 1):
+            s.read_answer(psn, 0)
+        s.works()
+
+
+# Rights of the QP and of the region; the FETH; where the range begins and its length; what changes the key.
+REFUSED_FLUSHES = {
+    "no right to a range": ("wrag", "lwr", rp.feth(GLOBAL, RANGE), 0, 8, 0),
+    "no right to a region": ("wrag", "lwr", rp.feth(GLOBAL, REGION), 0, 0, 0),
+    "no right to persistence": ("wragp", "lwg", rp.feth(PERSISTENT, RANGE), 0, 8, 0),
+    "no right to one of both": ("wragp", "lwg", rp.feth(GLOBAL | PERSISTENT, RANGE), 0, 8, 0),
+    "one byte too far": ("wrag", "lwg", rp.feth(GLOBAL, RANGE), 1, 4096, 0),
+    "before the region": ("wrag", "lwg", rp.feth(GLOBAL, RANGE), -1, 8, 0),
+    "range of nobody": ("wrag", "lwg", rp.feth(GLOBAL, RANGE), 0, 8, 0x5A5A0000),
+    "region of nobody": ("wrag", "lwg", rp.feth(GLOBAL, REGION), 0, 0, 0x5A5A0000),
+}
+INVALID_FLUSHES = {
+    "QP without persistence": ("wrag", "lwg", rp.feth(PERSISTENT, RANGE), 0, 8, 0),
+    "QP without global visibility": ("wrap", "lwg", rp.feth(GLOBAL, RANGE), 0, 8, 0),
+    "no type": ("wragp", "lwg", rp.feth(0, RANGE), 0, 8, 0),
+    "type that is none": ("wragp", "lwg", rp.feth(GLOBAL | 4, RANGE), 0, 8, 0),
+    "level that is none": ("wragp", "lwg", rp.feth(GLOBAL, 2), 0, 8, 0),
+}
+
+
+@pytest.mark.parametrize("what", [*REFUSED_FLUSHES, *INVALID_FLUSHES])
+def test_flush_is_refused(roce_lab, what):
+    """What the region does not grant is an access error, what the QP does not, or nobody knows, an invalid request."""
+    qp, region, feth, off, n, change = {**REFUSED_FLUSHES, **INVALID_FLUSHES}[what]
+    with roce_lab.qp(rights=qp) as s:
+        addr, key = s.region(region)
+        psn = s.psn
+        s.say(rp.FLUSH, psn, feth, reth(addr + off, key ^ change, n), ack=True)
+        if what in INVALID_FLUSHES:
+            refused(s, psn, NAK_INVALID, EVENT_REQUEST)
+        else:
+            refused(s, psn, NAK_ACCESS, EVENT_ACCESS)
+
+
 def test_zero_length_requests_name_no_memory(roce_lab):
     """Neither key nor address is looked at (section 9.4.3: nothing is accessed)."""
     with roce_lab.qp() as s:

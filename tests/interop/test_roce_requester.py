@@ -30,6 +30,7 @@ pytestmark = pytest.mark.usefixtures("roce_harmless")
 ADDR, KEY = 0x123456789ABC, 0x55667788
 # Codes of the timeout, which is 4.096 us * 2^code: 67 ms, 0.5 s, and one that no test is to see.
 QUICK, SLOW, PATIENT = 14, 17, 22
+WC_FLUSH = 8  # IBV_WC_FLUSH
 # What is due after some time may be late by this.
 LATE = 1.5
 
@@ -154,6 +155,47 @@ def test_atomics(roce_lab):
             s.peer.send(rp.ATOMIC_ACK, q.psn, rp.aeth(ACK, 1), rp.atomic_ack(value))
         done(s, 1, 2)
         assert struct.unpack("=QQ", s.peek(64, 16)) == (0x1122334455667788, 9)
+
+
+@pytest.mark.parametrize(
+    "types,level,posted,feth,sent",
+    [
+        ("g", "range", 9000, (1, 0), 9000),
+        ("p", "range", 1, (2, 0), 1),
+        ("gp", "range", (1 << 32) - 1, (3, 0), (1 << 32) - 1),
+        ("g", "mr", 0, (1, 1), 0),
+        # Of a whole region the length says nothing, and may be one that the RETH has no room for.
+        ("gp", "mr", 1 << 40, (3, 1), 0),
+    ],
+)
+def test_flush(roce_lab, types, level, posted, feth, sent):
+    """Annex A19: FETH and RETH are what was posted; an empty READ response completes it, and what is before it."""
+    with roce_lab.qp(timeout=PATIENT, flush=1) as s:
+        s.p(f"write 0 {MTU} {ADDR} {KEY}")
+        s.p(f"flush {types} {level} {ADDR + 3} {posted} {KEY}")
+        s.asked(rp.WRITE_ONLY, MTU)
+        q = s.asked(rp.FLUSH, 0)
+        assert (q.feth, q.reth) == (feth, (ADDR + 3, KEY, sent))
+        s.nothing_completed()
+        answer_read(s, q.psn, b"")
+        assert s.p.good()["wr"] == 1
+        wc = s.p.good()
+        assert (wc["wr"], wc["opcode"]) == (2, WC_FLUSH)
+        s.nothing_completed()
+
+
+def test_acknowledge_of_a_flush(roce_lab):
+    """Is no answer: the FLUSH comes again, as it was, until the READ response is there."""
+    with roce_lab.qp(timeout=PATIENT, flush=1) as s:
+        s.p(f"flush g range {ADDR} 8 {KEY}")
+        q = s.asked(rp.FLUSH, 0)
+        s.tell(q.psn)
+        again(s, q.psn)
+        r = s.asked(rp.FLUSH, 0)
+        assert (r.feth, r.reth) == (q.feth, q.reth) == ((1, 0), (ADDR, KEY, 8))
+        s.nothing_completed()
+        answer_read(s, r.psn, b"")
+        done(s, 1)
 
 
 def test_reads_outstanding(roce_lab):
@@ -402,10 +444,10 @@ def test_no_timeout(roce_lab):
 
 
 @pytest.mark.parametrize("syndrome,status", [(NAK_INVALID, INVALID), (NAK_ACCESS, ACCESS), (NAK_OPERATION, OPERATION)])
-@pytest.mark.parametrize("what", ["send", "write", "read", "fadd"])
+@pytest.mark.parametrize("what", ["send", "write", "read", "fadd", "flush"])
 def test_refused(roce_lab, what, syndrome, status):
     """What is before it has arrived, it fails, what is behind it is flushed."""
-    with roce_lab.qp(timeout=PATIENT) as s:
+    with roce_lab.qp(timeout=PATIENT, flush=int(what == "flush")) as s:
         s.p("recv 4096 100")
         (first,) = sends(s, 1)
         s.p(
@@ -414,6 +456,7 @@ def test_refused(roce_lab, what, syndrome, status):
                 "write": f"write 0 8 {ADDR} {KEY}",
                 "read": f"read 0 8 {ADDR} {KEY}",
                 "fadd": f"fadd 0 {ADDR} {KEY} 1",
+                "flush": f"flush g range {ADDR} 8 {KEY}",
             }[what]
         )
         s.p("send 0 1")
@@ -547,16 +590,24 @@ WRONG_ANSWERS = {
     "atomic's for a read": ("read", rp.ATOMIC_ACK, rp.atomic_ack(1)),
     "read's for an atomic": ("fadd", rp.READ_ONLY, b"8 bytes."),
     "read's for a send": ("send", rp.READ_ONLY, b"8 bytes."),
+    "read's, with data, for a flush": ("flush", rp.READ_ONLY, b"8 bytes."),
+    "atomic's for a flush": ("flush", rp.ATOMIC_ACK, rp.atomic_ack(1)),
+}
+ASKING = {
+    "read": f"read 0 8 {ADDR} {KEY}",
+    "fadd": f"fadd 0 {ADDR} {KEY} 1",
+    "send": "send 0 8",
+    "flush": f"flush g range {ADDR} 8 {KEY}",
 }
 
 
 @pytest.mark.parametrize("what", WRONG_ANSWERS)
 def test_answer_of_the_wrong_kind(roce_lab, what):
     kind, op, answer = WRONG_ANSWERS[what]
-    with roce_lab.qp(timeout=PATIENT) as s:
+    with roce_lab.qp(timeout=PATIENT, flush=int(kind == "flush")) as s:
         s.p("fill 0 64 9")
         was = s.p("sum 0 64")
-        s.p({"read": f"read 0 8 {ADDR} {KEY}", "fadd": f"fadd 0 {ADDR} {KEY} 1", "send": "send 0 8"}[kind])
+        s.p(ASKING[kind])
         psn = s.peer.recv().psn
         s.peer.send(op, psn, rp.aeth(ACK, 1), answer)
         failing(s, 1, BAD_RESPONSE)
