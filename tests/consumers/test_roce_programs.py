@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
 """Programs of the distribution that know RoCE and nothing of rurdma: pingpongs, perftest, qperf, UCX, libfabric."""
 
+import contextlib
 import re
 
 import pytest
-from rvm import Pair, gid_index, run, wait_until
+from rvm import Pair, gid_index, huge_pages, run, wait_until
 
 LONG = pytest.mark.long
 PORT = 7600
@@ -74,6 +75,8 @@ def tools():
     yield "ib_send_bw -r 4096 -l 32"
     yield "ib_write_bw -b"
     yield "ib_send_lat -I 60 -s 60"
+    # As RPC systems do. The receive queue is no deeper than there are messages.
+    yield "ib_send_bw -c UD -r 4096 -l 32 -I 60 -s 60 -n 4096 --use_hugepages"
 
 
 @LONG
@@ -82,8 +85,11 @@ def test_perftest(roce, program):
     if "--write_with_imm" in program and "--write_with_imm" not in run("ib_write_bw --help", check=False).out:
         pytest.skip("this perftest has no --write_with_imm")
     size = "" if "-s " in program or "atomic" in program else "-s 1024"
+    count = "" if "-n " in program else "-n 320"
     where = "" if "-R" in program else "-d {0.dev} -x {0.gid}"
-    out = both_end(roce, f"{program} {size} {where} -F -n 320 -p {PORT}")
+    # One for each end's buffer, and some more.
+    with huge_pages(8) if "--use_hugepages" in program else contextlib.nullcontext():
+        out = both_end(roce, f"{program} {size} {where} -F {count} -p {PORT}")
     assert re.search(r"^\s*\d+\s+\d+\s+[\d.]+", out, re.M), out
 
 

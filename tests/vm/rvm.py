@@ -162,6 +162,19 @@ def cgroup(controller, limit):
         group.rmdir()
 
 
+@contextlib.contextmanager
+def huge_pages(n):
+    """A pool of so many, of the default size."""
+    pool = pathlib.Path("/proc/sys/vm/nr_hugepages")
+    pool.write_text(str(n))
+    try:
+        got = int(pool.read_text())
+        assert got >= n, f"there are {got} huge pages, not {n}"
+        yield
+    finally:
+        pool.write_text("0")
+
+
 def module_loaded(name="rurdma"):
     return pathlib.Path(f"/sys/module/{name}").exists()
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Protection domains and memory regions; vtmr.c has what they do."""
 
-import pathlib
+from rvm import huge_pages
 
 VT = "vtmr"
 
@@ -63,9 +63,5 @@ def test_memlock_rings(vt):
 
 def test_mr_huge_pages(vt):
     """Regions of huge pages: private ones, shared ones, shared memory (shmget(2))."""
-    pool = pathlib.Path("/proc/sys/vm/nr_hugepages")
-    pool.write_text("4")
-    try:
+    with huge_pages(4):
         vt("mr_huge_pages")
-    finally:
-        pool.write_text("0")
