@@ -17,6 +17,9 @@ from rvm import Kmsg, Node, Pair, module_loaded, run, wait_until
 
 # What both transports do alike is tried on the second one in the long runs.
 KINDS = ["rurdma", pytest.param("rurdma_roce", marks=pytest.mark.long)]
+# Of tests that take `either`: what only iWARP has, and what is tried on both at once, for it is quick and differs.
+IWARP = pytest.mark.parametrize("either", ["rurdma"], indirect=True)
+BOTH = pytest.mark.parametrize("either", ["rurdma", "rurdma_roce"], indirect=True)
 
 if not os.environ.get("RURDMA_VM") and pathlib.Path("/proc/1/comm").read_text().strip() != "init":
     raise pytest.UsageError("these tests change the machine's network: they run in the VM only (make vm-test)")

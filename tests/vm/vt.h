@@ -118,6 +118,8 @@ struct opt {
 	int vector;
 	/* Not 0: ibv_qp_init_attr_ex.send_ops_flags. */
 	uint64_t send_ops;
+	/* Of RoCE: how often the other end may have no receive; 7: any number of times. */
+	uint8_t rnr_retries;
 	/* Only of the server. */
 	struct ibv_srq *srq;
 	struct ibv_pd *server_pd;
@@ -253,6 +255,7 @@ static inline struct rdma_conn_param param_of(const struct opt *o)
 		.initiator_depth = o->depth ?: 16,
 		.responder_resources = o->depth ?: 16,
 		.retry_count = 7,
+		.rnr_retry_count = o->rnr_retries,
 	};
 }
 
@@ -296,6 +299,12 @@ static inline void connect_ends(struct end *c, struct end *s, const struct opt *
 	memset(c, 0, sizeof(*c));
 	memset(s, 0, sizeof(*s));
 	connect_through(listener, c, s, o);
+}
+
+/* Where the transports differ: a device of RoCE, whose rules are InfiniBand's, rather than one of iWARP. */
+static inline bool is_roce(const struct ibv_context *ctx)
+{
+	return ctx->device->transport_type == IBV_TRANSPORT_IB;
 }
 
 static inline struct ibv_context *open_device(void)
@@ -363,6 +372,30 @@ static inline int to_state(struct ibv_qp *qp, enum ibv_qp_state state)
 	struct ibv_qp_attr attr = { .qp_state = state };
 
 	return ibv_modify_qp(qp, &attr, IBV_QP_STATE);
+}
+
+/* To where receives may be posted. A QP of iWARP begins there, one of RoCE in RESET. */
+static inline void into_init(struct ibv_qp *qp)
+{
+	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_INIT, .port_num = 1 };
+	int mask = IBV_QP_STATE;
+
+	if (state_of(qp) == IBV_QPS_RESET)
+		mask |= IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS;
+	OK(ibv_modify_qp(qp, &attr, mask));
+	EQ(state_of(qp), IBV_QPS_INIT);
+}
+
+/*
+ * RoCE: the other end has disconnected, which the CM tells, and nobody else: it is for the
+ * consumer to put the QP into ERROR, as rdma_disconnect() does.
+ */
+static inline void follow(struct end *e)
+{
+	CM_EXPECT(e->ch, DISCONNECTED);
+	EQ(state_of(e->qp), IBV_QPS_RTS);
+	OK(rdma_disconnect(e->id));
+	EQ(state_of(e->qp), IBV_QPS_ERR);
 }
 
 /* --- events --- */

@@ -206,9 +206,6 @@ static void cq_resize_extended(void)
 		.qp_type = IBV_QPT_RC,
 		.cap = { 8, 64, 1, 1, 0 },
 	};
-	struct ibv_qp_attr to_init = {
-		.qp_state = IBV_QPS_INIT, .port_num = 1,
-	};
 	struct ibv_poll_cq_attr poll_attr = {};
 	struct ibv_context *ctx = open_device();
 	struct ibv_cq_ex *cq = ibv_create_cq_ex(ctx, &attr);
@@ -219,9 +216,7 @@ static void cq_resize_extended(void)
 	init.send_cq = init.recv_cq = ibv_cq_ex_to_cq(cq);
 	qp = ibv_create_qp(ibv_alloc_pd(ctx), &init);
 	CHECK(qp);
-	if (state_of(qp) == IBV_QPS_RESET)
-		OK(ibv_modify_qp(qp, &to_init, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT |
-					       IBV_QP_ACCESS_FLAGS));
+	into_init(qp);
 	for (int i = 0; i < 12; i++)
 		OK(try_recv(qp, i, NULL, 0));
 	OK(to_state(qp, IBV_QPS_ERR));

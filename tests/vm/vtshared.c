@@ -6,16 +6,6 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-/* Through INIT, to where receives may be posted; an iWARP QP is there at once. */
-static void to_init(struct ibv_qp *qp)
-{
-	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_INIT, .port_num = 1 };
-
-	if (state_of(qp) == IBV_QPS_RESET)
-		OK(ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT |
-					    IBV_QP_ACCESS_FLAGS));
-}
-
 /* Everything of a QP that needs no peer: rings, doorbell, completions, an event. */
 static void use_qp(struct ibv_context *ctx, struct ibv_pd *pd, struct ibv_cq *cq, struct ibv_comp_channel *cc,
 		   struct ibv_srq *srq)
@@ -31,7 +21,7 @@ static void use_qp(struct ibv_context *ctx, struct ibv_pd *pd, struct ibv_cq *cq
 
 	CHECK(qp);
 	CHECK(qp->context == ctx);
-	to_init(qp);
+	into_init(qp);
 	if (srq) {
 		OK(ibv_post_srq_recv(srq, &wr, &bad));
 		OK(to_state(qp, IBV_QPS_ERR));
@@ -183,7 +173,7 @@ static void shared_import(void)
 	int status;
 
 	CHECK(cq && qp);
-	to_init(qp);
+	into_init(qp);
 	OK(try_recv(qp, 1, NULL, 0));
 	/* In this process. */
 	work_imported(dup(ctx->cmd_fd), pd->handle, b.mr->handle, b.mr->lkey, b.len);
