@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Completion queues and their events; vtcq.c has what they do."""
+"""Completion queues and their events, over either transport; vtcq.c has what they do."""
 
 import itertools
 import os
@@ -8,8 +8,14 @@ import re
 
 import pytest
 from rvm import run
+from vm_fixtures import BOTH
 
 VT = "vtcq"
+
+
+@pytest.fixture(scope="module")
+def node(either):
+    return either.a
 
 
 def test_cq_sizes(vt):
@@ -101,8 +107,9 @@ def test_cq_dead(vt):
     vt("cq_dead")
 
 
+@BOTH
 def test_cq_dead_recv(vt):
-    """The same for receives; the peer gets a Terminate."""
+    """The same for receives; the peer gets a Terminate, or a NAK: remote operation error."""
     vt("cq_dead_recv")
 
 

@@ -105,6 +105,7 @@ static void cq_vector_destroy(void)
 		init.send_cq = init.recv_cq = cq;
 		qp = ibv_create_qp(pd, &init);
 		CHECK(qp);
+		into_init(qp);
 		OK(try_recv(qp, i, NULL, 0));
 		OK(ibv_req_notify_cq(cq, 0));
 		OK(to_state(qp, IBV_QPS_ERR));
@@ -122,26 +123,30 @@ static void cq_vector_destroy(void)
 
 static void cq_event_solicited(void)
 {
+	/* Of one packet of RoCE, and of three. */
+	static const size_t sizes[] = { 16, 3000 };
 	struct buf a, b;
 
 	connect_ends(&c, &s, NULL);
-	a = new_buf(c.pd, 64);
-	b = new_buf(s.pd, 64);
-	for (int i = 0; i < 4; i++)
-		recv_buf(s.qp, i, &b, 64);
-	OK(ibv_req_notify_cq(s.rcq, 1));
-	send_buf(c.qp, 10, &a, 16, SIGNALED);
-	DONE(s.rcq, 0);
-	CHECK(!cq_event(&s, s.rcq, QUIET));
-	send_buf(c.qp, 11, &a, 16, SIGNALED | IBV_SEND_SOLICITED);
-	CHECK(cq_event(&s, s.rcq, SOON));
-	DONE(s.rcq, 1);
+	a = new_buf(c.pd, 4096);
+	b = new_buf(s.pd, 4096);
+	for (int i = 0; i < 6; i++)
+		recv_buf(s.qp, i, &b, 4096);
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		OK(ibv_req_notify_cq(s.rcq, 1));
+		send_buf(c.qp, 10, &a, sizes[i], SIGNALED);
+		DONE(s.rcq, 2 * i);
+		CHECK(!cq_event(&s, s.rcq, QUIET));
+		send_buf(c.qp, 11, &a, sizes[i], SIGNALED | IBV_SEND_SOLICITED);
+		CHECK(cq_event(&s, s.rcq, SOON));
+		DONE(s.rcq, 2 * i + 1);
+	}
 	/* A request that fails counts as solicited. */
 	OK(ibv_req_notify_cq(s.rcq, 1));
 	OK(to_state(s.qp, IBV_QPS_ERR));
 	CHECK(cq_event(&s, s.rcq, SOON));
-	DONE_WITH(s.rcq, 2, WR_FLUSH_ERR);
-	DONE_WITH(s.rcq, 3, WR_FLUSH_ERR);
+	DONE_WITH(s.rcq, 4, WR_FLUSH_ERR);
+	DONE_WITH(s.rcq, 5, WR_FLUSH_ERR);
 }
 
 static void cq_overflow(void)
@@ -196,10 +201,17 @@ static void polled_out(struct ibv_cq *cq, int n)
 	DEAD(cq);
 }
 
+/* One end has failed. Over iWARP that is the end of the connection; over RoCE the consumer ends it. */
 static void ends_disconnected(void)
 {
+	if (is_roce(c.qp->context)) {
+		OK(rdma_disconnect(c.id));
+		CM_EXPECT(s.ch, DISCONNECTED);
+		OK(rdma_disconnect(s.id));
+	} else {
+		CM_EXPECT(s.ch, DISCONNECTED);
+	}
 	CM_EXPECT(c.ch, DISCONNECTED);
-	CM_EXPECT(s.ch, DISCONNECTED);
 	EQ(state_of(c.qp), IBV_QPS_ERR);
 	EQ(state_of(s.qp), IBV_QPS_ERR);
 }
@@ -223,6 +235,10 @@ static void cq_dead(void)
 	ASYNC(c.qp->context, CQ_ERR, c.scq);
 	/* The QP cannot tell what it does any more. */
 	ASYNC(c.qp->context, QP_FATAL, c.qp);
+	EQ(state_of(c.qp), IBV_QPS_ERR);
+	/* It was the requester's doing, of which RoCE does not tell the peer. */
+	if (is_roce(c.qp->context))
+		EQ(state_of(s.qp), IBV_QPS_RTS);
 	ends_disconnected();
 	/* No completion was added, so no event of one. */
 	CHECK(!cq_event(&c, c.scq, QUIET));
@@ -237,6 +253,7 @@ static void cq_dead(void)
 	init.send_cq = init.recv_cq = c.scq;
 	other = ibv_create_qp(c.pd, &init);
 	CHECK(other);
+	into_init(other);
 	OK(try_recv(other, 103, NULL, 0));
 	OK(to_state(other, IBV_QPS_ERR));
 	DEAD(c.scq);
@@ -275,11 +292,18 @@ static void cq_dead_recv(void)
 	}
 	CHECK(!async_within(s.qp->context, IBV_EVENT_CQ_ERR, s.rcq, QUIET));
 	send_buf(c.qp, depth, &a, 64, SIGNALED);
-	DONE(c.scq, depth);
+	if (!is_roce(c.qp->context))
+		DONE(c.scq, depth);
 	ASYNC(s.qp->context, CQ_ERR, s.rcq);
 	ASYNC(s.qp->context, QP_FATAL, s.qp);
-	/* The peer is told, by a Terminate. */
-	ASYNC(s.qp->context, QP_REQ_ERR, c.qp);
+	/* The peer is told: by a Terminate, or by the NAK that the message gets. */
+	if (is_roce(c.qp->context)) {
+		DONE_WITH(c.scq, depth, REM_OP_ERR);
+		EQ(state_of(c.qp), IBV_QPS_ERR);
+		EQ(state_of(s.qp), IBV_QPS_ERR);
+	} else {
+		ASYNC(s.qp->context, QP_REQ_ERR, c.qp);
+	}
 	ends_disconnected();
 	polled_out(s.rcq, depth);
 	for (int i = 0; i < depth; i++)
@@ -309,6 +333,7 @@ static void cq_timestamp(void)
 	init.send_cq = init.recv_cq = ibv_cq_ex_to_cq(cq);
 	qp = ibv_create_qp(ibv_alloc_pd(ctx), &init);
 	CHECK(qp);
+	into_init(qp);
 	for (int i = 0; i < 4; i++)
 		OK(try_recv(qp, i, NULL, 0));
 	clock_gettime(CLOCK_MONOTONIC_RAW, &t);
@@ -379,6 +404,7 @@ static void cq_timestamp_clock(void)
 	init.send_cq = init.recv_cq = ibv_cq_ex_to_cq(cq);
 	qp = ibv_create_qp(ibv_alloc_pd(ctx), &init);
 	CHECK(qp);
+	into_init(qp);
 	wall_before = clock_ns(CLOCK_REALTIME);
 	OK(to_state(qp, IBV_QPS_ERR));
 	for (int i = 0; i < 30; i++) {
