@@ -1,7 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Errors at both ends, flush, and ends in the middle of work; vterrors.c has what they do."""
+"""Errors at both ends, flush, and ends in the middle of work, over either transport; vterrors.c has what they do.
+
+Over iWARP the end of one QP is that of the other. Over RoCE a responder's refusal is in a NAK, the status of the
+requester's completion says which, and what fails before it is sent is no business of the peer.
+"""
+
+import pytest
+from vm_fixtures import BOTH
 
 VT = "vterrors"
+
+
+@pytest.fixture(scope="module")
+def node(either):
+    return either.a
 
 
 def test_write_wrong_key(vt):
@@ -55,32 +67,33 @@ def test_read_dead_key(vt):
 
 
 def test_send_inv_refused(vt):
-    """SEND with invalidate of what may not be invalidated ends the connection."""
+    """SEND with invalidate of what may not be invalidated ends the connection; RoCE: remote access error."""
     vt("send_inv_refused")
 
 
+@BOTH
 def test_no_receive_posted(vt):
-    """A SEND that finds no receive ends the connection."""
+    """A SEND that finds no receive ends the connection; RoCE: RNR retries exceeded, or it waits for one."""
     vt("no_receive_posted")
 
 
 def test_receive_too_small(vt):
-    """Local length error, flush of the others, nothing behind the receive is touched."""
+    """Local length error, flush of the others, nothing behind the receive is touched; RoCE: invalid request."""
     vt("receive_too_small")
 
 
 def test_send_local_protection(vt):
-    """Wrong key, bounds or PD of an SGE, also of an unsignalled request."""
+    """Wrong key, bounds or PD of an SGE, also of an unsignalled request; RoCE's peer does not hear of it."""
     vt("send_local_protection")
 
 
 def test_recv_local_protection(vt):
-    """Wrong key, bounds or right of a receive."""
+    """Wrong key, bounds or right of a receive; RoCE: remote operation error."""
     vt("recv_local_protection")
 
 
 def test_read_sink_protection(vt):
-    """A READ into memory without local write."""
+    """A READ into memory without local write; RoCE's peer does not hear of it."""
     vt("read_sink_protection")
 
 
@@ -90,7 +103,7 @@ def test_flush_on_error(vt):
 
 
 def test_flush_on_peer_disconnect(vt):
-    """The same when the peer ends the connection."""
+    """The same when the peer ends the connection, and we, over RoCE, when we hear of it."""
     vt("flush_on_peer_disconnect")
 
 

@@ -1,9 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Protection domains and memory regions; vtmr.c has what they do."""
+"""Protection domains and memory regions, over either transport; vtmr.c has what they do."""
 
 from rvm import huge_pages
 
+import pytest
+
 VT = "vtmr"
+
+
+@pytest.fixture(scope="module")
+def node(either):
+    return either.a
 
 
 def test_pd_in_use(vt):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Work requests: SEND, WRITE, READ; vtwork.c has what they do.
+"""Work requests: SEND, WRITE, READ, over either transport; vtwork.c has what they do.
 
 That the bytes go over a wire is for test_traffic.py.
 """
@@ -10,6 +10,11 @@ import pytest
 from rvm import wait_until
 
 VT = "vtwork"
+
+
+@pytest.fixture(scope="module")
+def node(either):
+    return either.a
 
 
 def test_send_recv(vt):
@@ -98,7 +103,7 @@ def test_message_too_long(vt):
 
 
 def test_foreign_operations_refused(vt):
-    """What iWARP does not have, immediate data of a SEND among it, and what does not exist."""
+    """What the transport does not have, immediate data of a SEND over iWARP among it, and what does not exist."""
     vt("foreign_operations_refused")
 
 

@@ -21,11 +21,30 @@ static void both_in_error(void)
 	DONE_WITH(s.rcq, 1235, WR_FLUSH_ERR);
 }
 
+/* The request that the peer refuses. Over iWARP it may have completed when it was sent; over RoCE it has not. */
+#define REFUSED(status) do { \
+	if (is_roce(c.qp->context)) \
+		DONE_WITH(c.scq, 1, status); \
+} while (0)
+
+/* A work request of `c` failed, and its peer has done nothing wrong: over RoCE nobody tells it. */
+static void one_in_error(void)
+{
+	wait_state(c.qp, IBV_QPS_ERR);
+	if (is_roce(c.qp->context)) {
+		usleep(QUIET * 1000);
+		EQ(state_of(s.qp), IBV_QPS_RTS);
+	} else {
+		wait_state(s.qp, IBV_QPS_ERR);
+	}
+}
+
 enum { WRITE_, READ_ };
 
 /*
- * An access that the peer must refuse. A READ completes in error; a WRITE is
- * complete when it is sent, the answer to it is the end of the connection.
+ * An access that the peer must refuse. A READ completes in error; a WRITE of
+ * iWARP is complete when it is sent, the answer to it is the end of the
+ * connection.
  */
 static void refused(int op, const struct buf *a, uint64_t remote, uint32_t rkey, size_t len)
 {
@@ -35,7 +54,7 @@ static void refused(int op, const struct buf *a, uint64_t remote, uint32_t rkey,
 		 SIGNALED);
 	CHECK(poll_within(c.scq, &wc, SOON));
 	EQ(wc.wr_id, 1);
-	if (op == READ_)
+	if (op == READ_ || is_roce(c.qp->context))
 		EQ(wc.status, IBV_WC_REM_ACCESS_ERR);
 	else
 		CHECK(wc.status == IBV_WC_SUCCESS || wc.status == IBV_WC_REM_ACCESS_ERR);
@@ -87,6 +106,9 @@ static void remote_bounds(int op)
 		/* What of it is inside may have been placed, nothing beside it. */
 		UNTOUCHED(b.p, 4096, 0xee);
 		UNTOUCHED(b.p + 8192, 4096, 0xee);
+		/* RoCE looks at all of the range before the first byte. */
+		if (is_roce(c.qp->context))
+			UNTOUCHED(b.p, b.len, 0xee);
 		UNTOUCHED(a.p, a.len, 0xdd);
 	}
 }
@@ -162,12 +184,32 @@ static void send_inv_refused(void)
 		OK(try_post(c.qp, &(struct work) { 1, IBV_WR_SEND_WITH_INV, SIGNALED, &sge, 1, 0,
 						   b.mr->rkey }));
 	}
+	REFUSED(REM_ACCESS_ERR);
 	wait_state(c.qp, IBV_QPS_ERR);
 	wait_state(s.qp, IBV_QPS_ERR);
 	/* It is in force still. */
 	close_end(&c);
 	close_end(&s);
 	OK(ibv_dereg_mr(b.mr));
+}
+
+/* RoCE: the peer says that it is not ready, and the requester tries again, as often as it may. */
+static void no_receive_yet(void)
+{
+	struct opt o = { .rnr_retries = 7 };
+	struct buf a, b;
+
+	connect_ends(&c, &s, &o);
+	a = new_buf(c.pd, 64);
+	b = new_buf(s.pd, 64);
+	fill(a.p, a.len, 1);
+	send_buf(c.qp, 1, &a, 64, SIGNALED);
+	NOTHING(c.scq);
+	EQ(state_of(c.qp), IBV_QPS_RTS);
+	recv_buf(s.qp, 2, &b, 64);
+	EQ(DONE(s.rcq, 2).byte_len, 64);
+	DONE(c.scq, 1);
+	VERIFY(b.p, b.len, 1);
 }
 
 static void no_receive_posted(void)
@@ -177,24 +219,41 @@ static void no_receive_posted(void)
 	connect_ends(&c, &s, NULL);
 	a = new_buf(c.pd, 64);
 	send_buf(c.qp, 1, &a, 64, 0);
-	both_in_error();
+	if (!is_roce(c.qp->context)) {
+		both_in_error();
+		return;
+	}
+	/* Nobody asked for a signal, but this is an error. */
+	DONE_WITH(c.scq, 1, RNR_RETRY_EXC_ERR);
+	one_in_error();
+	/* What the peer posts now is there for nobody. */
+	OK(try_recv(s.qp, 2, NULL, 0));
+	NOTHING(s.rcq);
+	no_receive_yet();
 }
 
 static void receive_too_small(void)
 {
-	struct buf a, b;
+	/* The other one's first packet, of RoCE, has room. */
+	static const size_t sizes[][2] = { { 1000, 1001 }, { 2000, 4096 } };
 
-	connect_ends(&c, &s, NULL);
-	a = new_buf(c.pd, 4096);
-	b = new_buf(s.pd, 4096);
-	memset(b.p, 0xee, b.len);
-	recv_buf(s.qp, 5, &b, 1000);
-	recv_buf(s.qp, 6, &b, 1000);
-	send_buf(c.qp, 1, &a, 1001, 0);
-	DONE_WITH(s.rcq, 5, LOC_LEN_ERR);
-	DONE_WITH(s.rcq, 6, WR_FLUSH_ERR);
-	UNTOUCHED(b.p + 1000, 3096, 0xee);
-	both_in_error();
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		size_t room = sizes[i][0];
+		struct buf a, b;
+
+		connect_ends(&c, &s, NULL);
+		a = new_buf(c.pd, 4096);
+		b = new_buf(s.pd, 4096);
+		memset(b.p, 0xee, b.len);
+		recv_buf(s.qp, 5, &b, room);
+		recv_buf(s.qp, 6, &b, room);
+		send_buf(c.qp, 1, &a, sizes[i][1], 0);
+		DONE_WITH(s.rcq, 5, LOC_LEN_ERR);
+		DONE_WITH(s.rcq, 6, WR_FLUSH_ERR);
+		REFUSED(REM_INV_REQ_ERR);
+		UNTOUCHED(b.p + room, b.len - room, 0xee);
+		both_in_error();
+	}
 }
 
 static void send_local_protection(void)
@@ -215,8 +274,7 @@ static void send_local_protection(void)
 		OK(try_post(c.qp, &(struct work) { 1, IBV_WR_SEND, 0, &sge, 1, 0, 0 }));
 		/* An error completes although nobody asked for a signal. */
 		DONE_WITH(c.scq, 1, LOC_PROT_ERR);
-		wait_state(c.qp, IBV_QPS_ERR);
-		wait_state(s.qp, IBV_QPS_ERR);
+		one_in_error();
 	}
 }
 
@@ -238,6 +296,7 @@ static void recv_local_protection(void)
 		OK(try_recv(s.qp, 3, &sge, 1));
 		send_buf(c.qp, 1, &a, 64, 0);
 		DONE_WITH(s.rcq, 3, LOC_PROT_ERR);
+		REFUSED(REM_OP_ERR);
 		UNTOUCHED(b.p, 64, 0xee);
 		both_in_error();
 	}
@@ -254,8 +313,7 @@ static void read_sink_protection(void)
 	rdma_buf(c.qp, 1, IBV_WR_RDMA_READ, &a, 64, (uintptr_t)b.p, b.mr->rkey, SIGNALED);
 	DONE_WITH(c.scq, 1, LOC_PROT_ERR);
 	UNTOUCHED(a.p, 64, 0);
-	wait_state(c.qp, IBV_QPS_ERR);
-	wait_state(s.qp, IBV_QPS_ERR);
+	one_in_error();
 }
 
 /* Collects what completes until all of `n` did; each exactly once. */
@@ -289,8 +347,10 @@ static void flush(int how)
 	for (int round = 0; round < 4; round++) {
 		int recvs = 0, sends = 0;
 		struct buf a, b;
+		bool roce;
 
 		connect_ends(&c, &s, &o);
+		roce = is_roce(c.qp->context);
 		a = new_buf(c.pd, 1 << 20);
 		b = new_buf(s.pd, 1 << 20);
 		for (int i = 0; i < 100; i++)
@@ -305,10 +365,16 @@ static void flush(int how)
 			OK(rdma_disconnect(s.id));
 		else
 			OK(rdma_disconnect(c.id));
+		if (roce && how)
+			follow(how == 1 ? &c : &s);
 		each_once(c.rcq, 100, &recvs);
 		EQ(recvs, 100);
 		each_once(c.scq, 100, &sends);
-		wait_state(s.qp, IBV_QPS_ERR);
+		/* Without the CM there is nobody that would tell the other end of RoCE. */
+		if (roce && !how)
+			EQ(state_of(s.qp), IBV_QPS_RTS);
+		else
+			wait_state(s.qp, IBV_QPS_ERR);
 		if (round == 3) {
 			/* Posted in error: flushed too. */
 			for (int i = 0; i < 100; i++) {
