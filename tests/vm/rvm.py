@@ -381,12 +381,16 @@ class Pair:
         # One of them may be gone already.
         ip_batch(*(f"netns del {x.name}" for x in (self.a, self.b)), check=False)
 
-    def settle(self):
-        """Waits until both links can be used. RoCE's ports have their addresses a moment after the link is there."""
+    def settle(self, ip6=False):
+        """Waits until both links can be used. RoCE's ports have their addresses a moment after the link is there.
+
+        `ip6`: those of IPv6, too.
+        """
         for x in (self.a, self.b):
             wait_until(lambda x=x: x.links()[x.dev]["state"] == "ACTIVE")
             if self.kind == "rurdma_roce":
-                wait_until(lambda x=x: gid_index(x.dev, x.ip, x.name) is not None)
+                for ip in (x.ip, x.ip6) if ip6 else (x.ip,):
+                    wait_until(lambda x=x, ip=ip: gid_index(x.dev, ip, x.name) is not None)
         return self
 
     def offloads_off(self):

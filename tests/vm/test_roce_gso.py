@@ -66,13 +66,6 @@ def arrivals(node):
     assert got.bad == 0
 
 
-def ready(p):
-    """By the addresses of either family."""
-    p.settle()
-    for x in (p.a, p.b):
-        wait_until(lambda x=x: gid_index(x.dev, x.ip6, x.name) is not None)
-
-
 def offload(p, what):
     for x in (p.a, p.b):
         x.run(f"ethtool -K {x.netdev} {what}")
@@ -81,7 +74,7 @@ def offload(p, what):
 @pytest.fixture(scope="module")
 def pair(module):
     with Pair(kind="rurdma_roce") as p:
-        ready(p)
+        p.settle(ip6=True)
         yield p
 
 
@@ -169,7 +162,7 @@ def test_icrc_on_the_wire(no_offloads, family):
 def test_loss(module, offloads):
     """1 % of the frames get lost: whole super-packets, or single packets."""
     with Pair(kind="rurdma_roce") as p:
-        ready(p)
+        p.settle(ip6=True)
         if offloads == "off":
             p.offloads_off()
         for x in (p.a, p.b):
@@ -211,7 +204,7 @@ def test_knob(module):
     run("modprobe -r rurdma && modprobe rurdma roce_gso=0")
     try:
         with Pair(kind="rurdma_roce") as p:
-            ready(p)
+            p.settle(ip6=True)
             for to in (p.a.ip, p.a.ip6):
                 with arrivals(p.a) as a:
                     transfer(p, 1 << 20, 2, to=to)

@@ -5,21 +5,29 @@ import re
 
 import pytest
 from rvm import Pair, wait_until
+from vm_fixtures import KINDS
+
+WIRES = [
+    pytest.param((kind, mtu), id=f"{kind}-mtu{mtu}", marks=[] if kind == "rurdma" and mtu == 1500 else pytest.mark.long)
+    for kind in ("rurdma", "rurdma_roce")
+    for mtu in (1500, 9000)
+]
 
 
-@pytest.fixture(scope="module", params=[1500, pytest.param(9000, marks=pytest.mark.long)], ids=["mtu1500", "mtu9000"])
+@pytest.fixture(scope="module", params=WIRES)
 def wire(request, module):
-    with Pair(mtu=request.param) as p:
-        yield p
+    kind, mtu = request.param
+    with Pair(mtu=mtu, kind=kind) as p:
+        yield p.settle(ip6=True)
 
 
-def transfer(p, size, count, qps=1, both=0, to=None, timeout=240):
+def transfer(p, size, count, qps=1, both=0, to=None, timeout=240, env=None):
     """`count` times WRITE, READ back, SEND of `size` bytes on each of `qps` connections."""
     args = ["7400", str(qps), str(size), str(count), str(both)]
     to = to or p.a.ip
     with p.a.start(["vttraffic", "server", to, *args]) as server:
         server.wait_for("listening")
-        client = p.b.run(["vttraffic", "client", to, *args], timeout=timeout, check=False)
+        client = p.b.run(["vttraffic", "client", to, *args], timeout=timeout, check=False, env=env)
         assert client.rc == 0, f"{client.out}\nserver:\n{server.out}"
         server.wait()
         assert "verified" in client.out
@@ -58,21 +66,24 @@ def test_bulk_over_ipv6(wire):
     transfer(wire, 100000, 10, to=wire.a.ip6)
 
 
-def test_without_offloads(module):
-    """Without TSO and GRO: every segment is a packet."""
-    with Pair() as p:
-        p.offloads_off()
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_offloads(module, kind):
+    """Without TSO, UDP's GSO and GRO: every segment is a packet."""
+    with Pair(kind=kind) as p:
+        p.settle().offloads_off()
         transfer(p, 100000, 5)
         transfer(p, 0, 53, both=1)
 
 
-def test_packets_lost_and_damaged(module):
-    """TCP repeats what is lost, and what its checksum finds: the content is intact."""
-    with Pair() as p:
-        p.offloads_off()
+@pytest.mark.parametrize("kind", KINDS)
+def test_packets_lost_and_damaged(module, kind):
+    """TCP, or RoCE's requester, repeats what is lost, and what a checksum finds: the content is intact."""
+    with Pair(kind=kind) as p:
+        p.settle().offloads_off()
         for x in (p.a, p.b):
             x.run(f"tc qdisc add dev {x.netdev} root netem loss 1% corrupt 1% delay 1ms")
-        transfer(p, 20000, 8)
+        # Losses are found out after 67 ms at the latest, not after 2 s.
+        transfer(p, 20000, 8, env={"VT_ACK_TIMEOUT": "14"} if kind == "rurdma_roce" else None)
 
 
 def window_probes(node):
