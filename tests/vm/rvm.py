@@ -17,6 +17,8 @@ import time
 
 # An emulated VM on a busy machine is slow: limits are for what hangs.
 TIMEOUT = float(os.environ.get("RURDMA_TIMEOUT", "60"))
+# That of virtme-debug.conf: what it measures is the sanitizers.
+DEBUG_KERNEL = os.uname().release.endswith("-debug")
 
 
 def reports_of(lines):

@@ -8,7 +8,7 @@ import re
 import time
 
 import pytest
-from rvm import TIMEOUT, Holdings, Pair, Proc, module_loaded, run, wait_until
+from rvm import DEBUG_KERNEL, TIMEOUT, Holdings, Pair, Proc, module_loaded, run, wait_until
 
 KNOB = pathlib.Path("/sys/module/rurdma/parameters/poll_us")
 CPU1 = pathlib.Path("/sys/devices/system/cpu/cpu1/online")
@@ -38,6 +38,14 @@ def threads(node):
     return found
 
 
+def cpu_time(proc):
+    """Nanoseconds that a process, a directory in /proc, has had a CPU. (Not every kernel has its schedstat.)"""
+    text = (proc / "sched").read_text()
+    ms = re.search(r"^se\.sum_exec_runtime\s*:\s*(\d+)\.(\d{6})$", text, re.M)
+    assert ms, text
+    return int(ms[1] + ms[2])
+
+
 class Thread:
     """The poller of a link."""
 
@@ -49,8 +57,7 @@ class Thread:
         return re.search(rf"^{name}:\s+(\S+)", (self.proc / "status").read_text(), re.M)[1]
 
     def cpu(self):
-        """Nanoseconds on a CPU."""
-        return int((self.proc / "schedstat").read_text().split()[0])
+        return cpu_time(self.proc)
 
     def sleeps(self):
         """Until it is woken. In a nap it has the same state; but none lasts 10 ms, and each is a switch."""
@@ -145,16 +152,17 @@ def test_streaming_posts_are_no_system_calls(either):
 
     The limit is such that a VM that has no CPU for a while does not matter. That somebody else in the VM wants the
     poller's does: then posts are kicked. With RoCE that is the workqueue, which sends what acknowledgements made
-    room for; how much of it there is depends on how busy the machine is.
+    room for; how much of it there is depends on how busy the machine is. Under the debug kernel a VM that has no
+    CPUs to spare has the poller come to hardly any: there it is only to have come, and all to be verified.
     """
     with poll_us(1_000_000):
         for size in (64, 16384):
             count = 20000 if size == 64 else 2000
             got = stream(either.a, count, size, timeout=240)
             assert got["poller_wakeups"] >= 1
+            assert got["polled"] > 0
             most = count // 4 if either.kind == "rurdma" else count - 1
-            assert got["kicks"] <= most, f"{got['kicks']} system calls for {count} posts"
-            assert got["polled"]
+            assert DEBUG_KERNEL or got["kicks"] <= most, f"{got['kicks']} system calls for {count} posts"
 
 
 @pytest.fixture
@@ -339,12 +347,12 @@ def test_neighbour_keeps_its_cpu(pair):
             with Proc(["taskset", "2", "bash", "-c", "echo busy; while :; do :; done"]) as hog:
                 # Until then it waits for its files, and the poller has the CPU meanwhile.
                 hog.wait_for("busy")
-                share = pathlib.Path(f"/proc/{hog.pid}/schedstat")
-                its = int(share.read_text().split()[0])
-                wait_until(lambda: int(share.read_text().split()[0]) - its > 100_000_000)
-                its, mine = int(share.read_text().split()[0]), thread.cpu()
-                wait_until(lambda: int(share.read_text().split()[0]) - its > 2_000_000_000)
-                its, mine = int(share.read_text().split()[0]) - its, thread.cpu() - mine
+                loop = pathlib.Path(f"/proc/{hog.pid}")
+                its = cpu_time(loop)
+                wait_until(lambda: cpu_time(loop) - its > 100_000_000)
+                its, mine = cpu_time(loop), thread.cpu()
+                wait_until(lambda: cpu_time(loop) - its > 2_000_000_000)
+                its, mine = cpu_time(loop) - its, thread.cpu() - mine
                 print(f"the neighbour {its / 1e6:.0f} ms, the poller {mine / 1e6:.1f} ms")
                 assert its >= 9 * mine
                 # Posts do not wait for a poller that has no CPU: they are kicks.
@@ -374,7 +382,7 @@ def test_no_wakeup_is_lost(pair, rounds, processes):
         for p in procs:
             stack.enter_context(p)
         for p in procs:
-            out = p.wait(60 + rounds * 60).out.strip()
+            out = p.wait((1 + rounds) * TIMEOUT).out.strip()
             print(out)
             assert int(re.search(r"slowest (\d+) us", out)[1]) < SLOWEST * 1e6, out
     got = counts.rise()
@@ -382,7 +390,8 @@ def test_no_wakeup_is_lost(pair, rounds, processes):
     if processes == 1:
         # Two leave it no CPU, where there are but two.
         assert got["poller_wakeups"] * 20 >= count, "the poller hardly ever came"
-        assert got["polled"] * 20 >= count
+        # As above: what it finds in time is little under the debug kernel.
+        assert got["polled"] * 20 >= (20 if DEBUG_KERNEL else count)
 
 
 @pytest.mark.soak
