@@ -48,15 +48,9 @@ struct member {
 static struct member new_member(struct side *s, uint32_t qkey)
 {
 	struct member m = { .b = new_buf(s->pd, N * 512) };
-	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_INIT, .port_num = 1, .qkey = qkey };
 
 	m.qp = one_qp(s, IBV_QPT_UD, &m.cq);
-	OK(ibv_modify_qp(m.qp, &attr,
-			 IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_QKEY));
-	attr.qp_state = IBV_QPS_RTR;
-	OK(ibv_modify_qp(m.qp, &attr, IBV_QP_STATE));
-	attr.qp_state = IBV_QPS_RTS;
-	OK(ibv_modify_qp(m.qp, &attr, IBV_QP_STATE | IBV_QP_SQ_PSN));
+	to_rts_ud(m.qp, qkey);
 	for (size_t i = 0; i < N; i++) {
 		struct ibv_sge sge = sge_of(&m.b, i * 512, 512);
 

@@ -223,15 +223,9 @@ static void uc(void)
 
 static struct ibv_qp *ud_qp(struct side *s, struct ibv_cq **cq)
 {
-	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_INIT, .port_num = 1, .qkey = QKEY };
 	struct ibv_qp *qp = one_qp(s, IBV_QPT_UD, cq);
 
-	OK(ibv_modify_qp(qp, &attr,
-			 IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_QKEY));
-	attr.qp_state = IBV_QPS_RTR;
-	OK(ibv_modify_qp(qp, &attr, IBV_QP_STATE));
-	attr.qp_state = IBV_QPS_RTS;
-	OK(ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_SQ_PSN));
+	to_rts_ud(qp, QKEY);
 	return qp;
 }
 

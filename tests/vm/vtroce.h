@@ -170,6 +170,19 @@ static inline void to_rts(struct ibv_qp *qp, const struct side *me, const struct
 				    IBV_QP_MAX_QP_RD_ATOMIC));
 }
 
+/* A UD QP has no peer: from RESET to RTS at once. */
+static inline void to_rts_ud(struct ibv_qp *qp, uint32_t qkey)
+{
+	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_INIT, .port_num = 1, .qkey = qkey };
+
+	OK(ibv_modify_qp(qp, &attr,
+			 IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_QKEY));
+	attr.qp_state = IBV_QPS_RTR;
+	OK(ibv_modify_qp(qp, &attr, IBV_QP_STATE));
+	attr.qp_state = IBV_QPS_RTS;
+	OK(ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_SQ_PSN));
+}
+
 static inline struct conn connect_how(const struct how *h)
 {
 	struct conn c;

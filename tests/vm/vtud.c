@@ -46,7 +46,6 @@ static void *shared_memory(void)
 
 static struct party new_party(struct side *s, const struct side *other)
 {
-	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_INIT, .port_num = 1, .qkey = QKEY };
 	struct ibv_qp_init_attr init = {
 		.qp_type = IBV_QPT_UD,
 		.cap = { .max_send_wr = 2 * LIST, .max_recv_wr = DEPTH, .max_send_sge = 1,
@@ -70,12 +69,7 @@ static struct party new_party(struct side *s, const struct side *other)
 	if (!p.qp)
 		FAIL("ibv_create_qp");
 	CHECK(init.cap.max_recv_wr >= DEPTH && init.cap.max_inline_data >= INLINE);
-	OK(ibv_modify_qp(p.qp, &attr,
-			 IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_QKEY));
-	attr.qp_state = IBV_QPS_RTR;
-	OK(ibv_modify_qp(p.qp, &attr, IBV_QP_STATE));
-	attr.qp_state = IBV_QPS_RTS;
-	OK(ibv_modify_qp(p.qp, &attr, IBV_QP_STATE | IBV_QP_SQ_PSN));
+	to_rts_ud(p.qp, QKEY);
 	p.ah = ibv_create_ah(s->pd, &to);
 	CHECK(p.ah);
 	return p;
