@@ -65,7 +65,7 @@ consumers: deps ## programs and kernel users that know nothing of rurdma
 	@$S/test consumers
 bench: deps ## rurdma beside siw, rxe, TCP and UDP in one run: ratios (LONG=1: all of it; CRC=0, POLL_US=N)
 	@$S/bench run
-loss: deps ## 256 MiB by each driver over wires that lose, reorder, double and damage
+loss: deps ## 256 MiB by each driver over wires that lose, reorder, double and damage (OFFLOADS=off|on)
 	@$S/bench loss
 soak: deps ## kills, removals and unloads under traffic, ROUNDS=200 times
 	@$S/test soak

@@ -85,28 +85,56 @@ def test_counters():
     assert usage.calls_by_thread(hist) == {802: 3, 7: 40}
 
 
+def by_name(todo):
+    return {str(wire): drivers for wire, drivers in todo.items()}
+
+
 def test_loss():
-    everything = loss.chosen("")
-    assert list(everything) == list(loss.WIRES)
-    assert all(drivers == list(loss.DRIVERS) for drivers in everything.values())
-    assert loss.chosen("iwarp loss or tcp whole") == {"whole": ["tcp"], "loss 0.1 %": ["iwarp"], "loss 1 %": ["iwarp"]}
+    everything = by_name(loss.chosen(""))
+    assert list(everything) == [*loss.WIRES, *(f"{wire}, offloads on" for wire in loss.WIRES if wire != "loss 0.1 %")]
+    assert all(everything[wire] == list(loss.DRIVERS) for wire in loss.WIRES)
+    assert everything["loss 1 %, offloads on"] == ["iwarp", "roce", "tcp"]
+    assert list(by_name(loss.chosen("", "off"))) == list(loss.WIRES)
+    some = {"whole": ["tcp"], "loss 0.1 %": ["iwarp"], "loss 1 %": ["iwarp"]}
+    assert by_name(loss.chosen("iwarp loss or tcp whole", "off")) == some
+    assert by_name(loss.chosen("iwarp loss", "on")) == {"loss 1 %, offloads on": ["iwarp"]}
     assert not loss.chosen("iwarp nosuch")
+    assert not loss.chosen("rxe", "on")
+
+
+WHOLE = loss.Wire("whole")
 
 
 def test_loss_without_figures(monkeypatch):
     """Of ours it is a failure, of a peer it is told."""
 
-    def broken(driver, pair, netem, mib):
+    def broken(driver, pair, wire, mib):
         return {}["end"] if driver == "tcp" else float(loss.said(r"([\d.]+) MiB/s", "bulk: nothing"))
 
-    monkeypatch.setattr(loss, "spoil", lambda pair, netem: None)
+    monkeypatch.setattr(loss, "spoil", lambda pair, wire: None)
     monkeypatch.setattr(loss, "transfer", broken)
-    got, bad = loss.over("whole", dict.fromkeys(("iwarp", "siw", "tcp")), 1)
+    got, bad = loss.over(WHOLE, dict.fromkeys(("iwarp", "siw", "tcp")), 1)
     assert got == {"iwarp": None, "siw": None, "tcp": None}
     assert len(bad) == 1 and bad[0].startswith("iwarp, whole: no ")
-    assert list(loss.table({"whole": got}, 1))[1].split() == ["whole"] + ["-"] * len(loss.DRIVERS)
+    # In the order of the table's columns: not tried is not failed.
+    row = ["whole", *("failed" if d in got else "-" for d in loss.DRIVERS)]
+    assert list(loss.table({WHOLE: got}, 1))[1].split() == row
     monkeypatch.setattr(loss, "transfer", lambda driver, *_: {"rxe": 2.0}.get(driver, 1.0))
-    assert len(loss.over("whole", dict.fromkeys(("roce", "siw", "rxe")), 1)[1]) == 1
+    assert len(loss.over(WHOLE, dict.fromkeys(("roce", "siw", "rxe")), 1)[1]) == 1
+
+
+def test_loss_without_the_bar():
+    """Ours cannot be compared where rxe failed; where it failed everywhere, nothing is proven."""
+    lossy = loss.Wire("loss 1 %")
+    fine, broken = {"iwarp": 9.0, "roce": 8.0, "rxe": 1.0}, {"iwarp": 9.0, "roce": 8.0, "rxe": None}
+    assert loss.compared({WHOLE: fine, lossy: fine}) == ([], [])
+    said, bad = loss.compared({WHOLE: fine, lossy: broken})
+    assert not bad and len(said) == 1 and "rxe failed" in said[0] and "loss 1 %" in said[0]
+    said, bad = loss.compared({WHOLE: broken, lossy: broken, loss.Wire("whole", "on"): {"roce": 50.0}})
+    assert len(said) == 2 and len(bad) == 1 and "every wire" in bad[0]
+    # Who asks for ours alone has asked for no comparison.
+    said, bad = loss.compared({WHOLE: {"roce": 9.0}})
+    assert not bad and "nothing is compared" in said[0]
 
 
 def test_idle():

@@ -399,3 +399,8 @@ class Pair:
         """Captures and netem then see packets, not super-packets."""
         for x in (self.a, self.b):
             x.run(f"ethtool -K {x.netdev} tso off gso off gro off tx-udp-segmentation off", check=False)
+
+    def offloads_on(self):
+        """Super-packets are sent whole, and put together at the receiver."""
+        for x in (self.a, self.b):
+            x.run(f"ethtool -K {x.netdev} tso on gso on gro on tx-udp-segmentation on")
