@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""RC operations of RoCE that are answered: atomics, ATOMIC WRITE, FLUSH; and SQD. See vtops.c, vtsqd.c."""
+"""RC operations of RoCE that are answered: atomics, ATOMIC WRITE, FLUSH; and SQD, and ERROR.
+
+See vtops.c, vtsqd.c, vtend.c.
+"""
 
 import pathlib
 import uuid
@@ -56,6 +59,21 @@ def test_sqd(pair):
 def test_sqd_changes(pair):
     """Retries and depths that are changed in SQD are those from then on."""
     vtops(pair, "changes", program="vtsqd")
+
+
+def test_last_wqe_is_the_last(pair):
+    """LAST_WQE_REACHED comes when the receive that the QP had in its hands has completed, not before."""
+    vtops(pair, "last_wqe", program="vtend")
+
+
+def test_executed_is_acknowledged(pair):
+    """Whose consumer puts its QP into ERROR at the first message that it has: the peer is told of all that it has."""
+    vtops(pair, "acknowledged", program="vtend")
+
+
+def test_error_is_left_by_reset(pair):
+    """No other state, SQD neither: that is for iWARP, where librdmacm takes it."""
+    vtops(pair, "error_is_left_by_reset", program="vtend")
 
 
 def test_rights(pair):
