@@ -7,7 +7,7 @@ import re
 import pytest
 import roce_peer as rp
 from roce_lab import MTU
-from roce_peer import NAK_SEQUENCE, plus, reth
+from roce_peer import ACK, NAK_SEQUENCE, plus, reth
 
 pytestmark = pytest.mark.usefixtures("roce_harmless")
 COUNT = 20
@@ -80,3 +80,41 @@ def test_one_is_damaged(roce_lab, gro, idents):
         s.told(last)
         assert s.peek(4096, len(data)) == data
     assert roce_lab.counter("crc_errors") == bad + 1
+
+
+ONCE = {"all": range(COUNT), "one": [7]}
+
+
+@pytest.mark.parametrize("op", [rp.SEND_ONLY, rp.WRITE_ONLY], ids=["send", "write"])
+@pytest.mark.parametrize("asked", ONCE)
+def test_acknowledges_of_a_burst(roce_lab, gro, op, asked):
+    """Messages that come at once take fewer acknowledges than there are (IBTA volume 1, section 9.7.5.1.2).
+
+    But who asked is told: of the last one that asked, or of one behind it, and then no more.
+    """
+    data = random.randbytes(COUNT * MTU)
+    with roce_lab.qp() as s:
+        first, msn, told = s.psn, s.msn, []
+        for i in range(COUNT if op == rp.SEND_ONLY else 0):
+            s.p(f"recv {4096 + i * MTU} {MTU}")
+        before = gro()
+        for i in range(COUNT):
+            at = i * MTU
+            ext = () if op == rp.SEND_ONLY else (reth(s.addr + 4096 + at, s.key, MTU),)
+            how = {"ident": IDENTS["count"](i), "csum": True}
+            s.ask(op, *ext, ack=i in ONCE[asked], payload=data[at : at + MTU], ip=how)
+        while not told or told[-1] < ONCE[asked][-1]:
+            a = s.recv_answer()
+            i = (a.psn - first) % rp.PSNS
+            # Each says how many messages were completed, and comes behind the one before.
+            assert (a.op, a.syndrome, a.msn) == (rp.ACKNOWLEDGE, ACK, msn + i + 1), (i, a)
+            assert not told or i > told[-1], (told, i)
+            told.append(i)
+        assert s.peer.quiet(0.1)
+        skbs = gro() - before
+        # One for each skb at most, and GRO has put some together.
+        assert len(told) <= skbs < COUNT, (told, skbs)
+        assert s.peek(4096, len(data)) == data
+        if op == rp.SEND_ONLY:
+            assert [s.p.good()["len"] for _ in range(COUNT)] == [MTU] * COUNT
+        s.works()
