@@ -156,8 +156,13 @@ def compared(got):
 def write(got, mib):
     rows = [
         {
-            **{"driver": d, "test": "loss", "wire": wire.name, "offloads": wire.offloads},
-            **{"mib": mib, "unit": "MiB/s", "median": v},
+            "driver": d,
+            "test": "loss",
+            "wire": wire.name,
+            "offloads": wire.offloads,
+            "mib": mib,
+            "unit": "MiB/s",
+            "median": v,
         }
         for wire, by in got.items()
         for d, v in by.items()
