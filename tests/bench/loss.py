@@ -135,7 +135,7 @@ def over(wire, pairs, mib):
             if d in OURS:
                 bad.append(why)
         got[d] = v
-        print(f"{str(wire):54} {d:6} {cell(got, d)}", flush=True)
+        print(f"{wire!s:54} {d:6} {cell(got, d)}", flush=True)
     bar = got.get(BAR)
     slow = [d for d in OURS if bar and got.get(d) is not None and got[d] < bar]
     return got, bad + [f"{d}, {wire}: {got[d]:.1f} MiB/s, {BAR} has {bar:.1f}" for d in slow]
@@ -179,7 +179,7 @@ def cell(by, driver):
 def table(got, mib):
     yield f"{f'MiB/s, {mib} MiB verified':54}" + "".join(f"{d:>9}" for d in DRIVERS)
     for wire, by in got.items():
-        yield f"{str(wire):54}" + "".join(f"{cell(by, d):>9}" for d in DRIVERS)
+        yield f"{wire!s:54}" + "".join(f"{cell(by, d):>9}" for d in DRIVERS)
 
 
 def main():
