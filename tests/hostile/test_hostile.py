@@ -168,6 +168,7 @@ def rate_of(node, args):
     return int(m[1])
 
 
+@pytest.mark.alone
 def test_neighbour_keeps_its_rate(pair, server):
     """Beside an attacker a process keeps 80 % of what it has beside an equally busy harmless one.
 

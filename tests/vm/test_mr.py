@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Protection domains and memory regions, over either transport; vtmr.c has what they do."""
 
-from rvm import huge_pages
-
 import pytest
+from rvm import huge_pages
 
 VT = "vtmr"
 

@@ -147,6 +147,7 @@ class Bursts:
         self._stack.close()
 
 
+@pytest.mark.alone
 def test_streaming_posts_are_no_system_calls(either):
     """One in four at most (a few in a hundred, if nobody else is there), content verified; with RoCE, fewer than all.
 
@@ -218,6 +219,7 @@ def test_off(pair):
             assert thread.spent() == before
 
 
+@pytest.mark.alone
 @pytest.mark.long
 def test_exchange_is_left_alone(pair, on):
     """Two ends that wait for each other do their posts themselves: it hardly comes."""
@@ -334,6 +336,7 @@ def test_frozen_and_thawed(pair):
     stream(pair.a, 1000, 64)
 
 
+@pytest.mark.alone
 @pytest.mark.long
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs a CPU for the poller and one for everybody else")
 def test_neighbour_keeps_its_cpu(pair):

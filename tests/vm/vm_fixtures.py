@@ -27,6 +27,7 @@ if not os.environ.get("RURDMA_VM") and pathlib.Path("/proc/1/comm").read_text().
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "soak: repeats `rounds` times; all that make soak and make hostile run")
+    config.addinivalue_line("markers", "alone: measures, and wants the machine to itself")
     config.addinivalue_line("markers", "long: what make test leaves out without LONG=1")
 
 
