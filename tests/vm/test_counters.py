@@ -121,6 +121,7 @@ def test_mads_tell_the_same(pair):
     assert struct.unpack_from(">BH", data, 7) == (now["link_downed"], now["port_rcv_errors"])
 
 
+@pytest.mark.long
 def test_mads_that_ask_for_something_else(pair):
     """What there is, is said; what there is not, refused."""
     status, data = ask(pair, CLASS_PORT_INFO, port=0)

@@ -273,6 +273,7 @@ def test_dead_peer(module):
                 assert re.search(r"Failed status 12\b", c.out), c.out
 
 
+@pytest.mark.long
 def test_namespace_is_deleted_under_traffic(module):
     """The namespace goes, and its socket with it; another one has the port."""
     for _ in range(2):
@@ -298,6 +299,7 @@ def port_is_open(node):
     return bool(node.run("ss -ulnH sport = :4791").out.strip())
 
 
+@pytest.mark.long
 def test_port_is_open_where_the_netdev_is(module):
     """There while there is a link, and nowhere else: also of links that are made, or end, during a move."""
     with Node() as one, Node() as other:

@@ -86,7 +86,7 @@ def no_offloads(pair):
     offload(pair, "tso on gso on tx-udp-segmentation on gro off")
 
 
-@pytest.mark.parametrize(("family", "count"), [("ip", 32), ("ip6", 8)])
+@pytest.mark.parametrize(("family", "count"), [pytest.param("ip", 32, marks=pytest.mark.long), ("ip6", 8)])
 def test_super_packets(pair, family, count):
     """Many packets in each frame. Of IPv4: 32 MiB of WRITE, READ and SEND each."""
     with arrivals(pair.a) as a:
@@ -199,6 +199,7 @@ def test_other_services(pair, kind):
     assert got.mean > LONG
 
 
+@pytest.mark.long
 def test_knob(module):
     """roce_gso=0: packets leave one by one, whatever the netdev can do."""
     run("modprobe -r rurdma && modprobe rurdma roce_gso=0")
