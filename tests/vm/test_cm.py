@@ -2,6 +2,7 @@
 """Connections: listening, connecting, refusing, ending, and what strangers do; see vtcm.c and vtlisten.c."""
 
 import contextlib
+import pathlib
 import re
 
 import pytest
@@ -308,18 +309,36 @@ SNIFF = (
 )
 
 
+def request(p):
+    """(flags without that of the model, revision) of the request that an initiator sends."""
+    with p.a.start(["python3", "-c", SNIFF]) as tcp:
+        tcp.wait_for("listening")
+        p.b.run(["vtcm", "silent_client", p.a.ip, "7330", "/nosuch"], check=False)
+        frame = bytes.fromhex(tcp.wait_for(r"MPA (\w+)").group(1))
+    assert frame[:16] == b"MPA ID Req Frame"
+    return frame[16] & 0xC0, frame[17]
+
+
 def test_mpa_knobs():
     """The module's parameters, as an initiator's request shows them; both ends agree each time."""
     for params, crc, revision in (("", 0x40, 2), ("mpa_crc=0", 0, 2), ("mpa_revision=1 mpa_peer_to_peer=0", 0x40, 1)):
         run("modprobe -r rurdma")
         run(f"modprobe rurdma {params}")
         with Pair() as p:
-            with p.a.start(["python3", "-c", SNIFF]) as tcp:
-                tcp.wait_for("listening")
-                p.b.run(["vtcm", "silent_client", p.a.ip, "7330", "/nosuch"], check=False)
-                frame = bytes.fromhex(tcp.wait_for(r"MPA (\w+)").group(1))
-            assert frame[:16] == b"MPA ID Req Frame"
-            assert frame[16] & 0xC0 == crc
-            assert frame[17] == revision
+            assert request(p) == (crc, revision)
             p.a.run(["vtcm", "disconnect_active", p.a.ip])
     run("modprobe -r rurdma && modprobe rurdma")
+
+
+def test_mpa_crc_while_loaded(module):
+    """mpa_crc can be written; who connects afterwards goes by it, and both ends agree."""
+    knob = pathlib.Path("/sys/module/rurdma/parameters/mpa_crc")
+    assert knob.read_text().strip() == "Y"
+    try:
+        with Pair() as p:
+            for value, crc in (("0", 0), ("1", 0x40), ("N", 0)):
+                knob.write_text(value)
+                assert request(p) == (crc, 2)
+                p.a.run(["vtcm", "disconnect_active", p.a.ip])
+    finally:
+        knob.write_text("1")

@@ -184,6 +184,15 @@ void rurdma_preempt_enable(void)
 }
 
 /* Those of the module! macro cannot be written to. */
+static bool mpa_crc = true;
+module_param(mpa_crc, bool, 0644);
+MODULE_PARM_DESC(mpa_crc, "iWARP: ask for CRCs (0: only if the peer asks); for connections from then on");
+
+bool rurdma_mpa_crc(void)
+{
+	return READ_ONCE(mpa_crc);
+}
+
 static unsigned int poll_us;
 module_param(poll_us, uint, 0644);
 MODULE_PARM_DESC(poll_us, "longest that a poller looks for doorbells without finding one, in us (0: no polling)");

@@ -51,7 +51,8 @@ void rurdma_thread_nap(unsigned int us);
 void rurdma_preempt_disable(void);
 void rurdma_preempt_enable(void);
 
-/* The module's parameter. */
+/* The module's parameters that can be changed. */
+bool rurdma_mpa_crc(void);
 unsigned int rurdma_poll_us(void);
 
 /* Locked-memory account of the calling process; NULL: over its limit. */

@@ -45,11 +45,8 @@ module! {
     description: "Software RDMA for any network device: iWARP and RoCEv2. A link is made by: rdma link add NAME type rurdma netdev NETDEV (or type rurdma_roce)",
     license: "GPL",
     alias: ["rdma-link-rurdma", "rdma-link-rurdma_roce"],
+    // Those that can be changed while the module is loaded are in helpers.c.
     params: {
-        mpa_crc: u8 {
-            default: 1,
-            description: "iWARP: ask for CRCs (0: only if the peer asks)",
-        },
         mpa_revision: u8 {
             default: 2,
             description: "iWARP: MPA revision to initiate connections with (1 or 2)",
@@ -78,7 +75,6 @@ impl kernel::Module for Rurdma {
         // A reference in 7.2, a value in 7.3.
         #[allow(clippy::clone_on_copy)]
         cm::KNOBS.set(
-            module_parameters::mpa_crc.value().clone() != 0,
             module_parameters::mpa_revision.value().clone(),
             module_parameters::mpa_peer_to_peer.value().clone() != 0,
         );

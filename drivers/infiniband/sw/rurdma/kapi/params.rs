@@ -4,6 +4,12 @@
 
 use crate::bindings;
 
+/// `mpa_crc`: whether a connection that begins now asks for CRCs. Any context.
+pub(crate) fn mpa_crc() -> bool {
+    // SAFETY: Reads a static variable.
+    unsafe { bindings::rurdma_mpa_crc() }
+}
+
 /// `poll_us`, in nanoseconds. Any context.
 pub(crate) fn poll_ns() -> u64 {
     // SAFETY: Reads a static variable.

@@ -3,6 +3,7 @@
 //! MPA connection establishment over a socket; what is said is `proto::iwarp::negotiate`'s matter.
 
 use crate::kapi::net::socket::Socket;
+use crate::kapi::params;
 use crate::proto::iwarp::mpa_rx::{Frame, MpaRx};
 use crate::proto::iwarp::negotiate::{Agreed, Depths, MpaError, RtrSet, Wishes};
 use crate::proto::iwarp::tx::{FpduEncoder, Header};
@@ -13,10 +14,8 @@ use kernel::prelude::*;
 use kernel::sync::atomic::ordering::Relaxed;
 use kernel::sync::atomic::Atomic;
 
-/// What an administrator can turn.
+/// What an administrator can turn when the module is loaded.
 pub(crate) struct Knobs {
-    /// Ask for CRCs, and use them if either end asks (RFC 5044 section 4.4). On.
-    crc: Atomic<bool>,
     /// Initiate with this MPA revision. 2; the responder follows the initiator.
     revision: Atomic<u32>,
     /// Initiate in the peer-to-peer model, with a ready-to-receive message: then the responder may
@@ -26,8 +25,7 @@ pub(crate) struct Knobs {
 
 impl Knobs {
     /// Sets all of them, for connections from now on.
-    pub(crate) fn set(&self, crc: bool, revision: u8, peer_to_peer: bool) {
-        self.crc.store(crc, Relaxed);
+    pub(crate) fn set(&self, revision: u8, peer_to_peer: bool) {
         self.revision.store(u32::from(revision), Relaxed);
         self.peer_to_peer.store(peer_to_peer, Relaxed);
     }
@@ -35,7 +33,6 @@ impl Knobs {
 
 /// For all links.
 pub(crate) static KNOBS: Knobs = Knobs {
-    crc: Atomic::new(true),
     revision: Atomic::new(REV_2 as u32),
     peer_to_peer: Atomic::new(true),
 };
@@ -45,7 +42,8 @@ pub(super) fn wishes(ird: u32, ord: u32, max: u32) -> Wishes {
     let depth = |n: u32| n.min(max).min(u32::from(u16::MAX)) as u16;
 
     Wishes {
-        crc: KNOBS.crc.load(Relaxed),
+        // CRCs are used if either end asks (RFC 5044 section 4.4).
+        crc: params::mpa_crc(),
         rev: if KNOBS.revision.load(Relaxed) <= u32::from(REV_1) {
             REV_1
         } else {
