@@ -63,7 +63,7 @@ interop: deps ## rurdma against siw, rxe and a scripted peer
 	@$S/test interop
 consumers: deps ## programs and kernel users that know nothing of rurdma
 	@$S/test consumers
-bench: deps ## rurdma beside siw, rxe, TCP and UDP in one run: ratios (LONG=1: all of it; CRC=0, POLL_US=N)
+bench: deps ## rurdma beside siw, rxe, TCP and UDP in one run: ratios (QUICK=1: the targets alone; POLL_US=N)
 	@$S/bench run
 loss: deps ## 256 MiB by each driver over wires that lose, reorder, double and damage (OFFLOADS=off|on)
 	@$S/bench loss

@@ -20,9 +20,9 @@ def figure(text, unit):
 def connections(rig, driver, case):
     a, b = rig.pairs[driver].a, rig.pairs[driver].b
     args = f"-p {rig.port()} -n {case.qps}"
-    with rig.crossing(b) as crossed, b.start(f"exec bconn {args} -b {b.ip}") as server:
+    with rig.crossing(b) as crossed, b.start(rig.server(f"bconn {args} -b {b.ip}")) as server:
         server.wait_for("listening", 20)
-        out = a.run(f"bconn {args} {b.ip}", timeout=120).out
+        out = a.run(rig.client(f"bconn {args} {b.ip}"), timeout=120).out
         server.wait(60)
         crossed.payload = HANDSHAKE * case.qps
     return [
@@ -33,7 +33,7 @@ def connections(rig, driver, case):
 
 def registration(rig, driver, case):
     a = rig.pairs[driver].a
-    out = a.run(f"bmr {a.dev} {case.size}", timeout=60).out
+    out = a.run(rig.client(f"bmr {a.dev} {case.size}"), timeout=60).out
     size, reg, dereg = out.split()
     if int(size) != case.size:
         raise Failed(out)

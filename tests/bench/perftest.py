@@ -14,6 +14,8 @@ LIMIT = 60
 # What is posted at once: perftest's own depth, less where that would be more than this many bytes, or it would still
 # wait for the last of them long after the time is over.
 DEPTH, POSTED = 128, 8 * MIB
+# What the names of records end with where iWARP does not ask for MPA's CRC.
+NO_CRC = "_nocrc"
 
 
 def columns(text, size):
@@ -53,10 +55,10 @@ def exchange(rig, driver, program, usage=None, limit=LIMIT):
     """The client's output of one run from a to b."""
     a, b = rig.pairs[driver].a, rig.pairs[driver].b
     port = rig.port()
-    line = f"exec {program} -R -F -p {port}"
-    with b.start(f"{line} --bind_source_ip {b.ip}") as server:
+    line = f"{program} -R -F -p {port}"
+    with b.start(rig.server(f"{line} --bind_source_ip {b.ip}")) as server:
         wait_until(lambda: listening(b, port) or not server.running(), 20, f"{server.cmd}: does not listen")
-        with a.start(f"{line} --bind_source_ip {a.ip} {b.ip}") as client:
+        with a.start(rig.client(f"{line} --bind_source_ip {a.ip} {b.ip}")) as client:
             if usage:
                 usage.watch(client, server, limit)
             out = client.wait(limit).out
@@ -90,29 +92,30 @@ def bandwidth(rig, driver, case):
     """By a number of operations, not by perftest's -D: that counts what is complete when the time is over, which is
     nothing if a slow driver is still at what was posted first.
     """
-    op, size = case.op, case.size
+    op, size, v = case.op, case.size, case.variant
+    key = (driver, f"{op}{v}", size)
 
     def once(n):
         with rig.crossing(sink(rig, driver, op)) as crossed:
             out = exchange(rig, driver, f"ib_{op}_bw -s {size} -n {n} -t {depth(size)}")
             done, rate = bw_figures(out, size)
             crossed.payload = done * size
-        rig.rates[driver, op, size] = rate
+        rig.rates[key] = rate
         return rate
 
-    known = rig.rates.get((driver, op, size))
+    known = rig.rates.get(key)
     n = max(round(known * rig.seconds), depth(size)) if known else first_guess(size)
     rate = once(n)
     if n / rate < rig.seconds / 2:
         rate = once(round(rate * rig.seconds))
-    bw, ops = Reading(f"{op}_bw", size, 1, "MiB/s", rate * size / MIB), Reading(f"{op}_rate", size, 1, "op/s", rate)
-    return [bw, ops] if size <= SMALL else [bw]
+    bw = Reading(f"{op}_bw{v}", size, 1, "MiB/s", rate * size / MIB)
+    return [bw, Reading(f"{op}_rate{v}", size, 1, "op/s", rate)] if size <= SMALL else [bw]
 
 
 def pilot(rig, driver, case):
     """Operations per second, where no earlier run has found them."""
     bandwidth(rig, driver, case)
-    return rig.rates[driver, case.op, case.size]
+    return rig.rates[driver, f"{case.op}{case.variant}", case.size]
 
 
 def latency(rig, driver, case):
@@ -159,10 +162,10 @@ def resources(rig, driver, case):
 
     (perftest cannot do that with WRITE, of which the target sees nothing.)
     """
-    op, size, suffix = case.op, case.size, "_ev" if case.events else ""
+    op, size, suffix = case.op, case.size, f"{'_ev' if case.events else ''}{case.variant}"
     key = (driver, f"{op}{suffix}", size)
     if key not in rig.rates:
-        rig.rates[key] = rig.rates.get((driver, op, size)) or pilot(rig, driver, case)
+        rig.rates[key] = rig.rates.get((driver, f"{op}{case.variant}", size)) or pilot(rig, driver, case)
     at = sink(rig, driver, op)
     for _ in range(4):
         usage = Usage(rig.wire(at), rig.seconds)

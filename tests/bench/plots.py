@@ -33,13 +33,14 @@ def spread(rows):
     return m, [[r["median"] - r["min"] for r in rows], [r["max"] - r["median"] for r in rows]]
 
 
-def lines(ax, records, tests, x):
+def lines(ax, records, tests, x, style="-", remark=""):
     """A line for each driver that has one of the tests, over the field `x`."""
     for driver, colour in COLOURS.items():
         rows = sorted((r for r in records if r["driver"] == driver and r["test"] in tests), key=lambda r: r[x])
         if rows:
             y, error = spread(rows)
-            ax.errorbar([r[x] for r in rows], y, error, color=colour, marker="o", capsize=2, label=driver)
+            look = {"color": colour, "linestyle": style, "marker": "o", "capsize": 2}
+            ax.errorbar([r[x] for r in rows], y, error, label=f"{driver}{remark}", **look)
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
     ax.grid(alpha=0.3)
@@ -65,6 +66,7 @@ def bandwidth(records):
     fig, axes = plt.subplots(1, 3, figsize=(13, 4.2), sharey=True)
     for ax, op in zip(axes, OPS, strict=True):
         lines(ax, records, (f"{op}_bw", "stream_bw"), "size")
+        lines(ax, records, (f"{op}_bw_nocrc",), "size", "--", ", CRC off")
         ax.set_title(op)
         ax.set_xlabel("bytes of a message")
     axes[0].set_ylabel("MiB/s")
@@ -124,7 +126,7 @@ def main():
                 continue
             fig, axes = draw(of_mtu)
             handles = {label: h for ax in axes for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-            fig.legend(handles.values(), handles.keys(), loc="lower center", ncols=len(COLOURS), frameon=False)
+            fig.legend(handles.values(), handles.keys(), loc="lower center", ncols=len(COLOURS) + 1, frameon=False)
             fig.suptitle(f"MTU {mtu}")
             fig.tight_layout(rect=(0, 0.06, 1, 1))
             fig.savefig(where / f"{name}-{mtu}.png", dpi=100)

@@ -6,7 +6,7 @@ import json
 import statistics
 
 # The fields of a record, all of them, in this order.
-FIELDS = ("driver", "test", "mtu", "size", "qps", "unit", "median", "min", "max", "rounds")
+FIELDS = ("driver", "test", "mtu", "size", "qps", "unit", "median", "min", "max", "rounds", "crc")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,17 +24,19 @@ class Series:
     """Readings of the same thing, round after round."""
 
     def __init__(self):
-        self._values = {}
+        self._values, self._crc = {}, {}
 
-    def add(self, driver, mtu, reading):
+    def add(self, driver, mtu, reading, crc):
+        """`crc`: "on", "off" (of iWARP MPA's, of RoCE the ICRC), or "none" where there is no such thing."""
         key = (driver, reading.test, mtu, reading.size, reading.qps, reading.unit)
         self._values.setdefault(key, []).append(reading.value)
+        self._crc[key] = crc
 
     def records(self):
-        return [
-            dict(zip(FIELDS, (*key, *map(rounded, (statistics.median(v), min(v), max(v))), len(v)), strict=True))
-            for key, v in self._values.items()
-        ]
+        def row(key, v):
+            return (*key, *map(rounded, (statistics.median(v), min(v), max(v))), len(v), self._crc[key])
+
+        return [dict(zip(FIELDS, row(key, v), strict=True)) for key, v in self._values.items()]
 
 
 def rounded(value):

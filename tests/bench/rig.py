@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What all runs of one MTU share: the pairs of links, ports, what is known of the speed of each."""
+"""What all runs of one MTU share: the pairs of links, CPUs, ports, what is known of the speed of each."""
 
 import contextlib
 import itertools
+import os
+import pathlib
 
 from peers import KINDS, linked
 from rvm import Failed
@@ -11,6 +13,13 @@ from wire import Wire
 DRIVERS = (*KINDS, "tcp", "udp")
 # Plain sockets need a veth and no more.
 SOCKETS = ("tcp", "udp")
+MPA_CRC = pathlib.Path("/sys/module/rurdma/parameters/mpa_crc")
+
+
+def cpus():
+    """One for the client, one for the server; None: there are not two."""
+    two = sorted(os.sched_getaffinity(0))[:2]
+    return two if len(two) > 1 else None
 
 
 class Rig:
@@ -19,8 +28,9 @@ class Rig:
     # No port is used twice in a VM: some peers are slow to let go of one.
     _ports = itertools.count(18000)
 
-    def __init__(self, drivers, mtu, seconds):
-        self.drivers, self.mtu, self.seconds = drivers, mtu, seconds
+    def __init__(self, drivers, mtu, seconds, pin=None):
+        """`pin`: the CPUs of clients and of servers; None: wherever the scheduler puts them."""
+        self.drivers, self.mtu, self.seconds, self.pin = drivers, mtu, seconds, pin
         # What earlier runs have found, so that later ones last about `seconds`:
         # operations per second by (driver, operation, size), and microseconds of one.
         self.rates, self.latencies = {}, {}
@@ -44,6 +54,20 @@ class Rig:
     def port(self):
         return next(self._ports)
 
+    def client(self, cmd):
+        """The command on the CPU of clients."""
+        return f"exec {self._on(0)}{cmd}"
+
+    def server(self, cmd):
+        return f"exec {self._on(1)}{cmd}"
+
+    def _on(self, i):
+        return f"taskset -c {self.pin[i]} " if self.pin else ""
+
+    def ask_for_crc(self, on):
+        """Whether rurdma's connections do, from now on."""
+        MPA_CRC.write_text(str(int(on)))
+
     def wire(self, node):
         return self._wires[node]
 
@@ -54,7 +78,9 @@ class Rig:
         before = self.wire(node).received()
         yield crossed
         crossed.wire = self.wire(node).received() - before
-        if crossed.payload <= 0 or crossed.wire < crossed.payload:
+        if crossed.payload <= 0:
+            raise Failed("the programs have moved nothing")
+        if crossed.wire < crossed.payload:
             raise Strayed(f"{crossed.wire} bytes have crossed {node.netdev}, the payload is {crossed.payload}")
 
 

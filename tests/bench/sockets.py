@@ -27,9 +27,10 @@ def _stream(rig, driver, size, seconds, usage=None):
     a, b = rig.pairs[driver].a, rig.pairs[driver].b
     port = rig.port()
     udp = "-u -b 0 " if driver == "udp" else ""
-    with rig.crossing(b) as crossed, b.start(f"exec iperf3 -s -1 --forceflush -p {port} -B {b.ip}") as server:
+    serve = rig.server(f"iperf3 -s -1 --forceflush -p {port} -B {b.ip}")
+    with rig.crossing(b) as crossed, b.start(serve) as server:
         server.wait_for("listening", 20)
-        with a.start(f"exec iperf3 -J {udp}-l {size} -t {seconds} -p {port} -c {b.ip}") as client:
+        with a.start(rig.client(f"iperf3 -J {udp}-l {size} -t {seconds} -p {port} -c {b.ip}")) as client:
             if usage:
                 usage.watch(client, server, LIMIT)
             crossed.payload, rate = stream_figures(client.wait(LIMIT).out)
@@ -75,9 +76,10 @@ def pingpong_figures(text):
 def pingpong(rig, driver, case):
     a, b = rig.pairs[driver].a, rig.pairs[driver].b
     args = f"-i {b.ip} -p {rig.port()}{' --tcp' if driver == 'tcp' else ''}"
-    with rig.crossing(b) as crossed, b.start(f"exec sockperf server {args}") as server:
+    with rig.crossing(b) as crossed, b.start(rig.server(f"sockperf server {args}")) as server:
         server.wait_for("Warmup stage|listen on|to terminate", 20)
-        out = a.run(f"sockperf ping-pong {args} -m {case.size} -t {max(1, rig.seconds)}", timeout=LIMIT).out
+        ask = rig.client(f"sockperf ping-pong {args} -m {case.size} -t {max(1, rig.seconds)}")
+        out = a.run(ask, timeout=LIMIT).out
         n, typical, p99 = pingpong_figures(out)
         crossed.payload = n * case.size
     return [

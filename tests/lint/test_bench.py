@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0
 """The benchmark reads the output of others, and counts: both are tried here on what they have said."""
 
+import contextlib
+import re
 import types
 
+import about
 import cases
 import idle
 import loss
+import mpa
 import objects
 import perftest
 import pytest
 import records
+import rig
 import run
 import sockets
 import table
@@ -177,21 +182,61 @@ def test_what_a_run_fails_with():
         return [1 / 0]
 
     campaign = run.Campaign(None)
-    campaign.run_one(types.SimpleNamespace(mtu=1500), 0, cases.Case("send_lat", nothing_measured, 64), "iwarp")
+    campaign.run_one(FakeRig(), 0, cases.Case("send_lat", nothing_measured, 64), "iwarp")
     assert campaign.bad() == ["iwarp 1500 send_lat 64"]
+
+
+def test_bytes_that_go_astray_end_it():
+    def strays(rig, driver, case):
+        with rig.crossing(types.SimpleNamespace(netdev="v")) as crossed:
+            crossed.payload = 2 * FakeRig.CARRIED
+
+    with pytest.raises(run.Aborted, match=r"siw 1500 send_bw 64: the payload does not go over .* have crossed"):
+        run.Campaign(None).run_one(FakeRig(), 0, cases.Case("send_bw", strays, 64), "siw")
+
+
+def test_nothing_moved():
+    with pytest.raises(Failed, match="moved nothing"), FakeRig().crossing(None):
+        pass
+
+
+class FakeRig(rig.Rig):
+    """Ends that are not there, and wires that carry whatever the programs say."""
+
+    CARRIED = 1 << 40
+
+    def __init__(self, mtu=1500):
+        super().__init__((), mtu, 1, (0, 1))
+        end = types.SimpleNamespace(ip="192.0.2.1", dev="dev", netdev="v", start=self.start, run=self.run)
+        self.pairs = {d: types.SimpleNamespace(a=end, b=end) for d in rig.DRIVERS}
+        self.asked = []
+        carried = iter(range(self.CARRIED, self.CARRIED**2, self.CARRIED))
+        self._wire = types.SimpleNamespace(received=lambda: next(carried))
+
+    def wire(self, node):
+        return self._wire
+
+    def ask_for_crc(self, on):
+        self.asked.append(on)
+
+    def start(self, cmd):
+        return contextlib.nullcontext()
+
+    def run(self, cmd, **kw):
+        return None
 
 
 def made(driver, test, values, size=64, qps=1, mtu=1500):
     s = records.Series()
     for v in values:
-        s.add(driver, mtu, records.Reading(test, size, qps, "us", v))
+        s.add(driver, mtu, records.Reading(test, size, qps, "us", v), "on")
     return s.records()
 
 
 def test_records():
     (r,) = made("iwarp", "send_lat", [3, 1, 2.123456])
     assert tuple(r) == records.FIELDS
-    assert (r["median"], r["min"], r["max"], r["rounds"]) == (2.1235, 1, 3, 3)
+    assert (r["median"], r["min"], r["max"], r["rounds"], r["crc"]) == (2.1235, 1, 3, 3, "on")
 
 
 def test_table():
@@ -203,21 +248,161 @@ def test_table():
     assert row.split()[-4:] == ["0.50", "-", "0.33", "-"]
 
 
+def test_table_without_crc():
+    """Beside iWARP without its CRC stand siw, which has none, and TCP; not those who always have one."""
+    rows = made("iwarp", "send_bw_nocrc", [30]) + made("siw", "send_bw", [10]) + made("tcp", "stream_bw", [60])
+    rows += made("rxe", "send_bw", [5])
+    by = {test: of_row for test, *_, of_row in table.rows(rows)}
+    assert [d for d, r in by["send_bw_nocrc"].items() if r] == ["iwarp", "siw", "tcp"]
+    assert [d for d, r in by["send_bw"].items() if r] == ["siw", "rxe", "tcp"]
+
+
+def judged(rows, what, driver, **kw):
+    """(ratio, verdict) of one target."""
+    (got,) = [x for x in table.judged(rows, targets.targets(**kw)) if x[0].what == what and x[0].driver == driver]
+    return got[1:]
+
+
 def test_target():
+    what = "write 64 B, messages/s, one QP : better of siw and rxe"
     rows = made("roce", "write_rate", [90]) + made("siw", "write_rate", [10]) + made("rxe", "write_rate", [20])
-    lines = list(table.target_lines(rows, targets.targets(crc=True, poller=False)))
-    assert len(lines) == 1 and "4.50  reached" in lines[0]
-    rows = made("iwarp", "read_lat", [7]) + made("siw", "read_lat", [10])
-    assert "0.70  missed" in "".join(table.target_lines(rows, targets.targets(crc=True, poller=False)))
+    assert judged(rows, what, "roce") == (4.5, "reached")
+    rows = made("iwarp", "read_lat", [9]) + made("siw", "read_lat", [10])
+    assert judged(rows, "read 64 B latency : siw", "iwarp") == (0.9, "missed by 50 %")
+    rows = made("iwarp", "read_bw", [2], 65536) + made("iwarp", "write_bw", [5], 65536)
+    assert judged(rows, "read 64 KiB, CRC on : own write", "iwarp") == (0.4, "missed by 50 %")
 
 
-def test_system_calls_are_judged_with_a_poller():
-    """Without one, each send is one. And a figure is not cut off where the target begins."""
-    rows = made("roce", "send_syscalls", [0.004])
-    assert not list(table.target_lines(rows, targets.targets(crc=True, poller=False)))
-    (line,) = table.target_lines(rows, targets.targets(crc=True, poller=True))
-    assert line.split()[-4:] == ["≤", "0.001", "0.004", "missed"]
+def test_target_without_figures():
+    """It is not reached, whatever else there is; nor is the best of two rivals known by one of them."""
+    what = "write 64 B, messages/s, one QP : better of siw and rxe"
+    rows = made("roce", "write_rate", [1e9]) + made("siw", "write_rate", [1])
+    assert judged(rows, what, "roce") == (None, "NOT MEASURED: no rxe write_rate")
+    assert judged(rows + made("rxe", "write_rate", [0]), what, "roce")[0] is None
+    lines = list(table.target_lines([], targets.targets()))
+    assert all("NOT MEASURED" in x for x in lines)
+    assert lines[-1].startswith("Targets: 0 reached, 0 missed,")
+    assert len(list(table.target_lines([], targets.targets(), unmeasured=False))) == 1
+
+
+def test_targets_depend_on_the_machine():
+    def least(mtu, **kw):
+        return {t.at_least for t in targets.targets(**kw) if t.what == "send 64 KiB : rxe" and t.mtu == mtu}
+
+    assert (least(1500), least(9000)) == ({3}, {2})
+    assert (least(1500, uml=True), least(9000, uml=True)) == ({6}, {2})
+
+
+def test_like_is_compared_with_like():
+    """siw's setting of the CRC is that of ours beside it."""
+    for siw_crc, test in ((False, "write_bw_nocrc"), (True, "write_bw")):
+        (t,) = [x for x in targets.targets(siw_crc=siw_crc) if x.what.startswith("write") and x.what.endswith("siw")]
+        assert t.ours.test == test
+
+
+def test_system_calls():
+    """They are judged whether there is a poller or not. And a figure is not cut off where the target begins."""
+    what = "system calls of a streamed send, 64 B"
+    assert judged(made("roce", "send_syscalls", [0.004]), what, "roce") == (0.004, "missed")
+    assert judged(made("roce", "send_syscalls", [0]), what, "roce") == (0, "reached")
     assert [table.ratio(x) for x in (None, 0, 0.0996, 0.1, 12.345)] == ["-", "0.00", "0.1", "0.10", "12.35"]
+
+
+def perftest_says(program):
+    """What a run of perftest prints at its end."""
+    size, n = (int(re.search(rf" -{o} (\d+)", program)[1]) for o in "sn")
+    qps = re.search(r" -q (\d+)", program)
+    n *= int(qps[1]) if qps else 1
+    if "_lat" in program:
+        return f" {size} {n} 1 2 3 4 5 6 7\n"
+    return f" {size} {n} 100 100 0.1\n"
+
+
+@pytest.fixture
+def no_programs(monkeypatch):
+    """The programs say what they usually do."""
+    window = usage.Window(1000, busy=0.5, calls=20)
+
+    def exchange(rig, driver, program, usage=None, limit=0):
+        if usage:
+            usage.cpu = usage.syscalls = window
+        return perftest_says(program)
+
+    def stream(rig, driver, size, seconds, usage=None):
+        if usage:
+            usage.cpu = usage.syscalls = window
+        return 10, 10, 100
+
+    def pingpong(rig, driver, case):
+        return [records.Reading(f"pingpong_lat{x}", case.size, 1, "us", 1) for x in ("", "_p99")]
+
+    def idle_for(rig, driver, case):
+        return [records.Reading("idle_wakeups", 0, 1, "1/s", 0)]
+
+    monkeypatch.setattr(perftest, "exchange", exchange)
+    monkeypatch.setattr(perftest, "per_operation", lambda window, wire: (1e-6, 1))
+    monkeypatch.setattr(sockets, "_stream", stream)
+    monkeypatch.setattr(sockets, "pingpong", pingpong)
+    monkeypatch.setattr(idle, "wakeups", idle_for)
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_all_targets_are_measured(no_programs, quick):
+    """By the quick list as well, MTU for MTU."""
+    o = types.SimpleNamespace(k="")
+    campaign = run.Campaign(o, {"asks_for_crc": {"siw": False}})
+    rigs = {}
+    for mtu, case, driver in cases.chosen(quick):
+        if case.name not in ("connect", "mr_reg"):
+            campaign.run_one(rigs.setdefault(mtu, FakeRig(mtu)), 0, case, driver)
+    assert not campaign.failures
+    got = campaign.series.records()
+    bad = [v for *_, v in table.judged(got, targets.targets()) if v.startswith("NOT MEASURED")]
+    assert not bad
+    assert {r["crc"] for r in got if r["test"].endswith("_nocrc")} == {"off"}
+    assert {(r["driver"], r["crc"]) for r in got if not r["test"].endswith("_nocrc")} == {
+        *(("iwarp", "on"), ("roce", "on"), ("rxe", "on")),
+        *(("siw", "off"), ("tcp", "none"), ("udp", "none")),
+    }
+    assert {False, True} == set(rigs[1500].asked)
+
+
+def test_request_of_mpa():
+    head = b"MPA ID Req Frame".hex()
+    assert mpa.crc_flag(f"{head}50020000")
+    assert not mpa.crc_flag(f"{head}10020000")
+    for text in ("", head, head.replace("52", "51") + "50020000"):
+        with pytest.raises(Failed):
+            mpa.crc_flag(text)
+
+
+INFO = {
+    "date": "2026-11-01",
+    "kernel": "7.2",
+    "machine": "VM",
+    "cpus": 2,
+    "programs": "perftest 1",
+    "revision": "abc",
+    "command": "make bench",
+    "quick": False,
+    "only": "",
+    "rounds": 2,
+    "poll_us": 0,
+    "pin": (0, 1),
+    "asks_for_crc": {"siw": False, "iwarp": True},
+    "aborted": "",
+    "failures": {"siw 1500 x": "1 times, `hangs`"},
+}
+
+
+def test_what_figures_hold_for():
+    head = "\n".join(about.lines(INFO))
+    assert "siw: MPA CRC off, as its requests say" in head and "make bench" in head
+    assert "QUICK" not in head and "ABORTED" not in head
+    assert "QUICK" in "\n".join(about.lines(INFO | {"quick": True}))
+    assert "not seen" in "\n".join(about.lines(INFO | {"asks_for_crc": {"siw": None}}))
+    assert about.machine("vendor_id\t: User Mode Linux\nmodel name\t: UML\n") == "User Mode Linux"
+    assert "emulated" in about.machine("model name\t: QEMU TCG CPU version 2.5+\n")
 
 
 def test_reason():
@@ -227,11 +412,21 @@ def test_reason():
 
 
 def test_cases():
-    short, all_of_them = cases.chosen(False), cases.chosen(True)
-    assert set(short) < set(all_of_them)
-    names = [str(c) + "".join(c.drivers) for c in all_of_them]
+    quick, everything = cases.chosen(True), cases.chosen(False)
+    assert set(quick) < set(everything)
+    names = [cases.label(driver, mtu, case) for mtu, case, driver in everything]
     assert len(names) == len(set(names))
-    one = next(c for c in short if str(c) == "write_bw 64")
+    assert {mtu for mtu, *_ in quick} == {1500, 9000}
+    one = next(c for _, c, _ in quick if str(c) == "write_bw 64")
     assert cases.matches("iwarp bw 64", cases.label("iwarp", 1500, one))
     assert cases.matches("roce or iwarp send_bw or iwarp write_bw", cases.label("iwarp", 1500, one))
     assert not cases.matches("roce or siw", cases.label("iwarp", 1500, one))
+    assert {c.variant for _, c, d in cases.chosen(False, "nocrc") if d == "iwarp"} == {"_nocrc"}
+    assert {d for *_, d in cases.chosen(False, "nocrc")} == {"iwarp"}
+
+
+def test_programs_have_cpus_of_their_own():
+    fake = FakeRig()
+    assert (fake.client("x -y"), fake.server("x")) == ("exec taskset -c 0 x -y", "exec taskset -c 1 x")
+    fake.pin = None
+    assert fake.client("x") == "exec x"
