@@ -56,7 +56,7 @@ host: deps ## protocol core under cargo test, rings under loom, provider against
 vm-test: deps ## the tests that need the module, in the VM
 	@$S/test vm
 
-.PHONY: pyverbs interop consumers bench loss soak hostile fuzz
+.PHONY: pyverbs interop consumers bench bench-report loss soak hostile fuzz
 pyverbs: deps ## the packaged pyverbs suite, compared with tests/pyverbs/DEV.expected (DEV=iwarp|roce)
 	@$S/test pyverbs
 interop: deps ## rurdma against siw, rxe and a scripted peer
@@ -65,6 +65,8 @@ consumers: deps ## programs and kernel users that know nothing of rurdma
 	@$S/test consumers
 bench: deps ## rurdma beside siw, rxe, TCP and UDP in one run: ratios (QUICK=1: the targets alone; POLL_US=N)
 	@$S/bench run
+bench-report: ## what the last 'make bench' has measured, as a page of Documentation
+	@$S/bench-report
 loss: deps ## 256 MiB by each driver over wires that lose, reorder, double and damage (OFFLOADS=off|on)
 	@$S/bench loss
 soak: deps ## kills, removals and unloads under traffic, ROUNDS=200 times

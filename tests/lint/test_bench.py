@@ -2,6 +2,7 @@
 """The benchmark reads the output of others, and counts: both are tried here on what they have said."""
 
 import contextlib
+import itertools
 import re
 import types
 
@@ -14,6 +15,7 @@ import objects
 import perftest
 import pytest
 import records
+import report
 import rig
 import run
 import sockets
@@ -403,6 +405,20 @@ def test_what_figures_hold_for():
     assert "not seen" in "\n".join(about.lines(INFO | {"asks_for_crc": {"siw": None}}))
     assert about.machine("vendor_id\t: User Mode Linux\nmodel name\t: UML\n") == "User Mode Linux"
     assert "emulated" in about.machine("model name\t: QEMU TCG CPU version 2.5+\n")
+
+
+def test_page():
+    """All borders of a table are as wide as its rows need, and no cell begins a list."""
+    rows = made("iwarp", "send_lat", [10, 12]) + made("siw", "send_lat", [22]) + made("tcp", "pingpong_lat", [33])
+    text = "\n".join(report.page(rows, INFO))
+    assert "missed by" not in text and "reached, " in text
+    borders = [x for x in text.splitlines() if re.fullmatch("=+(  =+)+", x)]
+    assert len(borders) == 6
+    assert not re.search(r"  -(  |$)", text, re.M)
+    (row,) = [x for x in text.splitlines() if x.startswith("send_lat")]
+    assert "0.50" in row and "11 ±9%" in row
+    titles = [(a, b) for a, b in itertools.pairwise(text.splitlines()) if a and re.fullmatch("=+", b)]
+    assert titles and all(len(a) == len(b) for a, b in titles)
 
 
 def test_reason():
