@@ -389,6 +389,23 @@ def test_receiver_is_never_ready(roce_lab, retries):
         assert s.peer.quiet(0.05)
 
 
+@pytest.mark.parametrize("behind", [RNR | 29, NAK_SEQUENCE])
+def test_receiver_not_ready_comes_twice(roce_lab, behind):
+    """The network doubles it, or something older follows: one try, and the time that was asked for is kept."""
+    with roce_lab.qp(rnr=1, timeout=PATIENT) as s:
+        psns = sends(s, 1, 2)
+        asked_at = time.clock_gettime(time.CLOCK_REALTIME)
+        s.tell(psns[0], RNR | 29)
+        for _ in range(3):
+            s.tell(psns[0], behind)
+        again(s, psns[0])
+        assert s.asked(rp.SEND_ONLY, 1).time - asked_at >= RNR_MS[29] / 1000
+        s.asked(rp.SEND_ONLY, 2)
+        assert s.peer.quiet(0.05)
+        s.tell(psns[1])
+        done(s, 1, 2)
+
+
 def test_receiver_may_take_its_time(roce_lab):
     """rnr_retry 7 stands for any number; retry_cnt is not touched."""
     with roce_lab.qp(rnr=7, retry=0, timeout=PATIENT) as s:

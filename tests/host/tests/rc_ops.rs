@@ -470,6 +470,37 @@ fn other_rnr_retries_in_sqd() {
     }
 }
 
+/// The network doubles a "not ready", or an old sequence error comes behind it: that is one try, and the time that
+/// was asked for is kept.
+#[test]
+fn not_ready_is_counted_once() {
+    const RNR_RETRY_EXC: u8 = 13;
+    let mut r = requester(1, 7);
+    r.adjust(1, 7, 1);
+    for cookie in 0..3 {
+        push(&mut r, Kind::Plain, false, cookie);
+    }
+    let not_ready = Syndrome::Rnr(3);
+    let missing = Syndrome::Nak(Nak::Sequence);
+    assert_eq!(send(&mut r), [0, 1, 2]);
+    assert_eq!(r.acknowledged(Psn::new(1), not_ready), Effect::Rnr(3));
+    for syndrome in [not_ready, missing, not_ready] {
+        assert_eq!(r.acknowledged(Psn::new(1), syndrome), Effect::None);
+        assert_eq!(r.next(), Err(Idle::Wait));
+        assert_eq!(r.timed_out(), Effect::None);
+    }
+    assert_eq!(done(&mut r), [0]);
+    // Another packet's is another one, for what is before that has arrived.
+    assert_eq!(r.acknowledged(Psn::new(2), not_ready), Effect::Rnr(3));
+    assert_eq!(r.acknowledged(Psn::new(2), not_ready), Effect::None);
+    assert_eq!(done(&mut r), [1]);
+    // Once it has been sent again, it is the answer to that.
+    r.rnr_over();
+    assert_eq!(send(&mut r), [2]);
+    let effect = r.acknowledged(Psn::new(2), not_ready);
+    assert_eq!(effect, Effect::Failed(RNR_RETRY_EXC));
+}
+
 /// The responder's part of it: what is remembered stays, and so do the places.
 #[test]
 fn other_resources_in_sqd() {

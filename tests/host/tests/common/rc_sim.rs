@@ -123,7 +123,8 @@ pub(crate) struct Sim<D> {
     executed: usize,
     had: usize,
     timer: u64,
-    rnr: Option<u64>,
+    /// The peer is not ready for this packet, until then.
+    rnr: Option<(u64, u32)>,
 }
 
 /// Other limits for the requester, and another depth for the responder.
@@ -452,8 +453,9 @@ impl<D: Dice> Sim<D> {
             Effect::Progress => self.timer = self.now,
             Effect::Rnr(timer) => {
                 assert!(is_rnr);
+                assert!(self.rnr.is_none_or(|(_, of)| of != number), "once");
                 self.tries.waits();
-                self.rnr = Some(self.now + u64::from(timer) * 20);
+                self.rnr = Some((self.now + u64::from(timer) * 20, number));
             }
             Effect::Place { cookie, offset } => {
                 assert!(in_turn);
@@ -600,7 +602,7 @@ impl<D: Dice> Sim<D> {
 
     /// The requester's clocks: the peer's time is over, or no answer has come.
     fn clocks(&mut self) {
-        if self.rnr.is_some_and(|t| t <= self.now) {
+        if self.rnr.is_some_and(|(t, _)| t <= self.now) {
             self.rnr = None;
             self.requester.rnr_over();
             self.timer = self.now;

@@ -495,6 +495,12 @@ impl<S: DerefMut<Target = [Slot]>> Requester<S> {
         self.again()
     }
 
+    /// Whether we wait for the time of the responder that asks for this packet: it has not been sent since, so that
+    /// what asks for it is as old, or doubled on its way. It neither counts once more nor ends the wait.
+    fn is_told_again(&self, psn: Psn) -> bool {
+        self.waits && psn == self.unacked
+    }
+
     /// An acknowledge has come (section 9.7.5.2.1 and following).
     pub fn acknowledged(&mut self, psn: Psn, syndrome: Syndrome) -> Effect {
         if !self.is_outstanding(psn) {
@@ -510,11 +516,17 @@ impl<S: DerefMut<Target = [Slot]>> Requester<S> {
                 Effect::Progress
             }
             Syndrome::Nak(Nak::Sequence) => {
+                if self.is_told_again(psn) {
+                    return Effect::None;
+                }
                 self.waits = false;
                 self.acknowledge(psn);
                 self.missing()
             }
             Syndrome::Rnr(timer) => {
+                if self.is_told_again(psn) {
+                    return Effect::None;
+                }
                 if self.acknowledge(psn) {
                     return self.missing();
                 }
