@@ -14,7 +14,7 @@
  *                            and g p (FLUSH, for global visibility and for persistence)
  *   dereg N
  *   window OFF LEN           binds a window of type 2, with the right to write, to a region of its own
- *   recv OFF LEN [LKEY] | send OFF LEN [se] [inv=KEY] [inline] | write OFF LEN ADDR KEY
+ *   recv OFF LEN [LKEY] | send OFF LEN [se] [inv=KEY] [inline] [lkey=KEY] | write OFF LEN ADDR KEY
  *   read OFF LEN ADDR KEY | writeimm OFF LEN ADDR KEY IMM [se]
  *   fadd OFF ADDR KEY ADD | cas OFF ADDR KEY COMPARE SWAP
  *                            work requests, signalled, numbered from 1 on
@@ -415,6 +415,8 @@ static int do_send(enum ibv_wr_opcode opcode)
 				wr.wr.ud.remote_qpn = strtoul(s + 4, NULL, 0);
 			if (!strncmp(s, "qkey=", 5))
 				wr.wr.ud.remote_qkey = strtoul(s + 5, NULL, 0);
+			if (!strncmp(s, "lkey=", 5))
+				sge.lkey = strtoul(s + 5, NULL, 0);
 			if (!strncmp(s, "imm=", 4)) {
 				wr.opcode = IBV_WR_SEND_WITH_IMM;
 				wr.imm_data = htobe32(strtoul(s + 4, NULL, 0));

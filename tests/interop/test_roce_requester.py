@@ -19,6 +19,7 @@ from roce_lab import (
     INVALID,
     MTU,
     OPERATION,
+    PROTECTION,
     RETRY,
     RNR_RETRY,
     RTS,
@@ -500,6 +501,55 @@ def test_read_refused_in_its_middle(roce_lab):
         s.tell(plus(psn), NAK_ACCESS)
         failing(s, 1, ACCESS)
         assert s.peek(0, MTU + 1) == b"r" * MTU + b"\0"
+
+
+# --- what cannot be executed here ------------------------------------------------------------
+
+
+def test_wrong_key_in_its_turn(roce_lab):
+    """What is before it completes when it is acknowledged, sent again if it has to be; nothing behind it is sent."""
+    with roce_lab.qp(timeout=PATIENT) as s:
+        psns = sends(s, 1, 2)
+        s.p(f"send 0 3 lkey={s.key ^ 0x5A5A00}")
+        s.p("send 0 4")
+        assert s.peer.quiet(0.1)
+        s.nothing_completed()
+        assert s.state() == RTS
+        s.tell(psns[0])
+        done(s, 1)
+        s.tell(psns[1], NAK_SEQUENCE)
+        again(s, psns[1])
+        s.asked(rp.SEND_ONLY, 2)
+        s.nothing_completed()
+        s.tell(psns[1])
+        assert s.p.good()["wr"] == 2
+        failing(s, 3, PROTECTION, 4)
+        assert s.peer.quiet(0.05)
+
+
+def test_wrong_bounds_in_a_message(roce_lab):
+    """The same where only the second packet's memory is none of the region's."""
+    with roce_lab.qp(timeout=PATIENT) as s:
+        lkey = s.p(f"region lr 0 {MTU}")["lkey"]
+        (psn,) = sends(s, 1)
+        s.p(f"send 0 {3 * MTU} lkey={lkey}")
+        s.asked(rp.SEND_FIRST, MTU)
+        assert s.peer.quiet(0.1)
+        s.nothing_completed()
+        s.tell(psn)
+        assert s.p.good()["wr"] == 1
+        failing(s, 2, PROTECTION)
+
+
+def test_silence_before_a_wrong_key(roce_lab):
+    """What is before it is never acknowledged: that is what fails, and the other is flushed."""
+    with roce_lab.qp(retry=1, timeout=QUICK) as s:
+        s.p("send 0 1")
+        s.p(f"send 0 2 lkey={s.key ^ 0x5A5A00}")
+        for _ in range(2):
+            again(s, SQ_PSN)
+            s.asked(rp.SEND_ONLY, 1)
+        failing(s, 1, RETRY, 2)
 
 
 # --- answers of reads and atomics ------------------------------------------------------------

@@ -373,6 +373,120 @@ fn answer(r: &mut Requester<Vec<Slot>>, psn: u32) {
     r.placed(Psn::new(psn));
 }
 
+const LOC_PROT: u8 = 4;
+
+/// Which fails now, and with what.
+fn failed(r: &Requester<Vec<Slot>>) -> Option<(u32, u8)> {
+    r.failed().map(|(request, status)| (request.cookie, status))
+}
+
+/// What cannot be executed fails in its turn (section 9.9.2): those before it are acknowledged first, sent again if
+/// they have to be; nothing of it or behind it is sent.
+#[test]
+fn refused_in_its_turn() {
+    let mut r = requester(1, 7);
+    for cookie in 0..4 {
+        push(&mut r, Kind::Plain, false, cookie);
+    }
+    for _ in 0..2 {
+        let next = r.next().unwrap();
+        r.sent(&next);
+    }
+    assert_eq!(r.next().map(|n| n.request.cookie), Ok(2));
+    r.refuse(LOC_PROT);
+    assert!(!r.has_room());
+    assert_eq!((r.next(), failed(&r)), (Err(Idle::Wait), None));
+    assert!(r.awaits_answer() && !r.all_sent());
+    assert_eq!(r.timed_out(), Effect::Progress);
+    assert_eq!(send(&mut r), [0, 1]);
+    assert_eq!(r.acknowledged(Psn::new(0), Syndrome::Ack), Effect::Progress);
+    assert_eq!((done(&mut r), failed(&r)), (vec![0], None));
+    let missing = Syndrome::Nak(Nak::Sequence);
+    assert_eq!(r.acknowledged(Psn::new(1), missing), Effect::Progress);
+    assert_eq!(send(&mut r), [1]);
+    assert_eq!(r.acknowledged(Psn::new(1), Syndrome::Ack), Effect::Progress);
+    assert_eq!(done(&mut r), [1]);
+    assert_eq!(failed(&r), Some((2, LOC_PROT)));
+    r.reset();
+    assert!(r.has_room() && r.failed().is_none());
+}
+
+/// The same of what makes no sense and is never sent; and of one before it that cannot be sent.
+#[test]
+fn nonsense_in_its_turn() {
+    for first in [false, true] {
+        let mut r = requester(2, 7);
+        push(&mut r, Kind::Atomic, false, 0);
+        push(&mut r, Kind::Plain, false, 1);
+        r.push_refused(2, LOC_PROT);
+        assert!(!r.has_room());
+        if first {
+            let next = r.next().unwrap();
+            r.sent(&next);
+            r.refuse(1);
+            assert_eq!(r.next(), Err(Idle::Wait));
+            answer(&mut r, 0);
+            assert_eq!((done(&mut r), failed(&r)), (vec![0], Some((1, 1))));
+            continue;
+        }
+        assert_eq!((send(&mut r), failed(&r)), (vec![0, 1], None));
+        answer(&mut r, 0);
+        assert_eq!((done(&mut r), failed(&r)), (vec![0], None));
+        assert_eq!(r.acknowledged(Psn::new(1), Syndrome::Ack), Effect::Progress);
+        assert_eq!((done(&mut r), failed(&r)), (vec![1], Some((2, LOC_PROT))));
+    }
+    // Nothing is before it.
+    let mut r = requester(1, 7);
+    r.push_refused(5, LOC_PROT);
+    assert_eq!((done(&mut r), failed(&r)), (vec![], Some((5, LOC_PROT))));
+    assert!(!r.awaits_answer());
+}
+
+/// Another one's failure comes first: what cannot be executed is flushed then, by whoever owns it.
+#[test]
+fn failure_before_what_is_refused() {
+    let mut r = requester(1, 0);
+    push(&mut r, Kind::Plain, false, 0);
+    r.push_refused(1, LOC_PROT);
+    assert_eq!(send(&mut r), [0]);
+    assert_eq!(r.timed_out(), Effect::Failed(RETRY_EXC));
+    assert_eq!((done(&mut r), failed(&r)), (vec![], None));
+    assert_eq!(r.oldest().map(|r| r.cookie), Some(0));
+}
+
+/// In the middle of a message that was sent before: if all of it is acknowledged after all, it is done.
+#[test]
+fn refused_when_it_is_sent_again() {
+    for (psn, all) in [(2, false), (3, true)] {
+        let mut r = requester(1, 7);
+        push(&mut r, Kind::Plain, false, 0);
+        r.push(Request {
+            length: 3 * MTU.bytes(),
+            cookie: 1,
+            ..Request::default()
+        });
+        push(&mut r, Kind::Plain, false, 2);
+        assert_eq!(send(&mut r), [0, 1, 1, 1, 2]);
+        assert_eq!(r.timed_out(), Effect::Progress);
+        for _ in 0..2 {
+            let next = r.next().unwrap();
+            r.sent(&next);
+        }
+        r.refuse(LOC_PROT);
+        assert_eq!((r.next(), failed(&r)), (Err(Idle::Wait), None));
+        let effect = r.acknowledged(Psn::new(psn), Syndrome::Ack);
+        assert_eq!(effect, Effect::Progress);
+        if all {
+            assert_eq!((done(&mut r), failed(&r)), (vec![0, 1], None));
+            assert!(r.has_room());
+            assert_eq!(send(&mut r), [2]);
+        } else {
+            assert_eq!((done(&mut r), failed(&r)), (vec![0], Some((1, LOC_PROT))));
+            assert_eq!(r.next(), Err(Idle::Wait));
+        }
+    }
+}
+
 /// What may be unanswered is another number from then on: of what is begun, and of what is sent again.
 #[test]
 fn other_depths_in_sqd() {

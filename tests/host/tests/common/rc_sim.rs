@@ -7,7 +7,7 @@
 use super::proto;
 use super::proto::ib::cut::Mtu;
 use super::proto::ib::requester::{
-    Effect, Idle, Kind, Limits, Request, Requester, Slot, RETRY_EXC,
+    Effect, Idle, Kind, Limits, Next, Request, Requester, Slot, RETRY_EXC,
 };
 use super::proto::ib::responder::{Responder, Step, Verdict};
 use super::proto::ib::responses::{Next as Answer, Resource};
@@ -81,6 +81,21 @@ pub(crate) enum End {
     Unlucky,
     /// The peer was not ready too often.
     NotReady,
+    /// A work request could not be executed.
+    Refused,
+}
+
+/// A work request that cannot be executed.
+#[derive(Clone, Copy, Debug)]
+struct Bad {
+    /// Which.
+    at: usize,
+    /// It makes no sense at all; otherwise its memory cannot be read, from this packet and this time on.
+    at_all: bool,
+    packet: u32,
+    from: u64,
+    /// It was refused.
+    refused: bool,
 }
 
 /// Two endpoints, what is between them, and what was asked for.
@@ -110,6 +125,7 @@ pub(crate) struct Sim<D> {
     /// Those of them that were put in, and whether they wait for the answers before them.
     fenced: Vec<bool>,
     results: Vec<Vec<u8>>,
+    bad: Option<Bad>,
     /// `ib_wc_status` of those that are done.
     statuses: Vec<u8>,
     /// The connection has ended with this status.
@@ -138,8 +154,9 @@ enum Sqd {
 const TIMEOUT: u64 = 400;
 /// Work requests, answers.
 const SLOTS: u32 = 16;
-/// `IB_WC_SUCCESS`, `IB_WC_WR_FLUSH_ERR`.
+/// `IB_WC_SUCCESS`, `IB_WC_LOC_PROT_ERR`, `IB_WC_WR_FLUSH_ERR`.
 const SUCCESS: u8 = 0;
+const LOC_PROT: u8 = 4;
 const WR_FLUSH: u8 = 5;
 
 /// Mostly as many times as it takes.
@@ -196,6 +213,14 @@ impl<D: Dice> Sim<D> {
         let work: Vec<Work> = (0..n).map(|_| some_work(&mut dice)).collect();
         let sqd = Sqd::Left(dice.below(3));
         let posting = if dice.below(4) == 0 { 10 } else { 100 };
+        // From the beginning, or when it was sent already and is sent again.
+        let bad = (dice.below(8) == 0).then(|| Bad {
+            at: dice.below(n) as usize,
+            at_all: dice.below(2) == 0,
+            packet: dice.below(3) as u32,
+            from: dice.below(2) * dice.below(1500),
+            refused: false,
+        });
         let memory_at_first = memory_at_first();
         Sim {
             dice,
@@ -217,6 +242,7 @@ impl<D: Dice> Sim<D> {
             results: vec![Vec::new(); work.len()],
             work,
             fenced: Vec::new(),
+            bad,
             statuses: Vec::new(),
             failed: None,
             memory: memory_at_first.clone(),
@@ -270,32 +296,75 @@ impl<D: Dice> Sim<D> {
         psn.distance_from(self.first)
     }
 
+    /// Puts the next work request in.
+    fn push(&mut self) {
+        let at = self.fenced.len();
+        let cookie = at as u32;
+        if let Some(bad) = self.bad.as_mut().filter(|b| b.at_all && b.at == at) {
+            bad.refused = true;
+            self.requester.push_refused(cookie, LOC_PROT);
+            assert!(!self.requester.has_room(), "nothing is taken behind it");
+            self.tries.push(1, false);
+            self.fenced.push(false);
+            return;
+        }
+        let work = &self.work[at];
+        let (kind, length) = (work.kind(), work.length());
+        let fence = self.dice.chance(200);
+        self.requester.push(Request {
+            kind,
+            length,
+            fence,
+            cookie,
+        });
+        let packets = match kind {
+            Kind::Plain | Kind::Read => self.mtu.packets(length),
+            Kind::Atomic | Kind::Empty => 1,
+        };
+        self.tries.push(packets, kind != Kind::Plain);
+        self.fenced.push(fence);
+    }
+
+    /// Whether this packet cannot be built.
+    fn is_refused(&mut self, next: &Next) -> bool {
+        let at = next.request.cookie as usize;
+        let index = next.piece.offset / self.mtu.bytes();
+        let carries = self.work[at].carries();
+        let Some(bad) = &mut self.bad else {
+            return false;
+        };
+        if bad.refused {
+            // Until all of it is acknowledged nevertheless.
+            assert!(at < bad.at || self.statuses.len() > bad.at, "nothing of it");
+            return false;
+        }
+        let here = at == bad.at && carries && index >= bad.packet && self.now >= bad.from;
+        bad.refused |= here && !bad.at_all;
+        bad.refused
+    }
+
     /// Sends a packet of a work request, if there is one.
     fn request(&mut self) -> bool {
+        if self.failed.is_some() {
+            return false;
+        }
         while self.fenced.len() < self.work.len()
             && matches!(self.sqd, Sqd::Left(_))
             && self.requester.has_room()
             && self.dice.chance(700)
         {
-            let work = &self.work[self.fenced.len()];
-            let (kind, length) = (work.kind(), work.length());
-            let fence = self.dice.chance(200);
-            self.requester.push(Request {
-                kind,
-                length,
-                fence,
-                cookie: self.fenced.len() as u32,
-            });
-            let packets = match kind {
-                Kind::Plain | Kind::Read => self.mtu.packets(length),
-                Kind::Atomic | Kind::Empty => 1,
-            };
-            self.tries.push(packets, kind != Kind::Plain);
-            self.fenced.push(fence);
+            self.push();
         }
+        // Nothing may be before what was put in.
+        self.complete();
         let Ok(next) = self.requester.next() else {
             return false;
         };
+        if self.is_refused(&next) {
+            self.requester.refuse(LOC_PROT);
+            self.complete();
+            return true;
+        }
         let at = next.request.cookie as usize;
         let (packet, payload) = self.work[at].packet(&next);
         let payload = payload.to_vec();
@@ -481,11 +550,24 @@ impl<D: Dice> Sim<D> {
             assert_eq!(request.cookie as usize, self.statuses.len(), "in order");
             self.statuses.push(SUCCESS);
         }
+        if let Some((request, status)) = self.requester.failed() {
+            let bad = self.bad.filter(|b| b.refused).map(|b| b.at);
+            assert_eq!((Some(request.cookie as usize), status), (bad, LOC_PROT));
+            self.over(status);
+        }
+    }
+
+    /// An answer, or the want of one, lets the QP fail.
+    fn fail(&mut self, status: u8) {
+        self.complete();
+        // One that could not be executed may have been next: then that is what it fails with.
+        if self.failed.is_none() {
+            self.over(status);
+        }
     }
 
     /// The QP fails, as the driver lets it: the oldest work request has this status, all behind it are flushed.
-    fn fail(&mut self, status: u8) {
-        self.complete();
+    fn over(&mut self, status: u8) {
         let oldest = self.requester.oldest().map(|r| r.cookie as usize);
         assert_eq!(oldest, Some(self.statuses.len()), "whose failure it is");
         if status == RNR_RETRY_EXC {
@@ -657,6 +739,7 @@ impl<D: Dice> Sim<D> {
         match self.failed {
             None => End::Done,
             Some(RNR_RETRY_EXC) => End::NotReady,
+            Some(LOC_PROT) => End::Refused,
             Some(_) => {
                 // What is late only is not lost, and 7 times is often enough.
                 assert!(self.lossy || (self.faulty && !self.patient));

@@ -132,6 +132,14 @@ impl Work {
         }
     }
 
+    /// Whether its packets carry memory of the requester's.
+    pub(super) fn carries(&self) -> bool {
+        matches!(
+            self,
+            Work::Send(..) | Work::Write(..) | Work::AtomicWrite(..)
+        )
+    }
+
     /// Whether it takes a receive.
     pub(super) fn takes_receive(&self) -> bool {
         matches!(self, Work::Send(..) | Work::Write(_, _, (Extra::Imm, _)))

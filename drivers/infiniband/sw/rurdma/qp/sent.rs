@@ -214,7 +214,12 @@ impl Qp {
             wr_id: record.wr_id,
             byte_len: record.byte_len,
             qp_num: self.number,
-            vendor_err: record.vendor_err,
+            // One that is flushed was never looked at, as far as anybody is told.
+            vendor_err: if status == WR_FLUSH_ERR {
+                0
+            } else {
+                record.vendor_err
+            },
             status,
             opcode: record.opcode,
             vlan_id: 0xffff,

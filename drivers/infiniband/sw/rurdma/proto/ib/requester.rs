@@ -6,7 +6,8 @@
 //! the first such number on. No packet is kept: each is built from its work request when it is sent.
 //!
 //! The owner puts work requests in with [`Requester::push`], sends what [`Requester::next`] says, tells
-//! what comes back, and takes out what is done with [`Requester::take_done`].
+//! what comes back, and takes out what is done with [`Requester::take_done`]. What cannot be executed it refuses
+//! ([`Requester::refuse`], [`Requester::push_refused`]), and learns from [`Requester::failed`] when that has its turn.
 
 #![forbid(unsafe_code)]
 
@@ -51,6 +52,8 @@ pub struct Slot {
     first: Psn,
     /// Numbers that it takes.
     packets: u32,
+    /// Not 0: it cannot be executed, and fails with this `ib_wc_status` in its turn.
+    refused: u8,
 }
 
 /// A packet to be sent.
@@ -155,6 +158,8 @@ pub struct Requester<S> {
     waits: bool,
     /// Packets since the last one that asked for an acknowledge.
     since_ack: u32,
+    /// Work requests that cannot be executed.
+    refused: u32,
 }
 
 impl<S: DerefMut<Target = [Slot]>> Requester<S> {
@@ -182,6 +187,7 @@ impl<S: DerefMut<Target = [Slot]>> Requester<S> {
             retried: false,
             waits: false,
             since_ack: 0,
+            refused: 0,
         }
     }
 
@@ -201,6 +207,7 @@ impl<S: DerefMut<Target = [Slot]>> Requester<S> {
         self.retried = false;
         self.waits = false;
         self.since_ack = 0;
+        self.refused = 0;
     }
 
     /// Other limits for what is sent from now on (SQD).
@@ -221,6 +228,7 @@ impl<S: DerefMut<Target = [Slot]>> Requester<S> {
         self.unacked = self.next_psn;
         self.unsent = self.next_psn;
         self.waits = false;
+        self.refused = 0;
     }
 
     /// Whether work requests may have an answer of their own: reads and atomics are granted.
@@ -238,7 +246,12 @@ impl<S: DerefMut<Target = [Slot]>> Requester<S> {
         self.slots.get(number as usize & mask)
     }
 
-    /// Whether another work request may be put in.
+    fn slot_mut(&mut self, number: u32) -> Option<&mut Slot> {
+        let mask = self.slots.len().wrapping_sub(1);
+        self.slots.get_mut(number as usize & mask)
+    }
+
+    /// Whether another work request may be put in: behind one that cannot be executed is none.
     pub fn has_room(&self) -> bool {
         // Less than half of the numbers, with the longest message put behind: what is old and what is new
         // must differ. From the first packet of the oldest on, for that is what packets are compared with.
@@ -246,7 +259,8 @@ impl<S: DerefMut<Target = [Slot]>> Requester<S> {
             .slot(self.head)
             .filter(|_| self.head != self.tail)
             .map_or(self.next_psn, |s| s.first);
-        (self.tail.wrapping_sub(self.head) as usize) < self.slots.len()
+        self.refused == 0
+            && (self.tail.wrapping_sub(self.head) as usize) < self.slots.len()
             && self.next_psn.distance_from(oldest) < 1 << 22
     }
 
@@ -257,16 +271,49 @@ impl<S: DerefMut<Target = [Slot]>> Requester<S> {
             Kind::Atomic | Kind::Empty => 1,
         };
         let first = self.next_psn;
-        let mask = self.slots.len().wrapping_sub(1);
-        if let Some(to) = self.slots.get_mut(self.tail as usize & mask) {
+        if let Some(to) = self.slot_mut(self.tail) {
             *to = Slot {
                 request,
                 first,
                 packets,
+                refused: 0,
             };
             self.tail = self.tail.wrapping_add(1);
             self.next_psn = first.plus(packets);
         }
+    }
+
+    /// Puts in one that cannot be executed. Those before it go on as if there were nothing behind them; when they
+    /// are done it fails ([`Self::failed`]). The caller made sure of the room.
+    pub fn push_refused(&mut self, cookie: u32, status: u8) {
+        let number = self.tail;
+        self.push(Request {
+            cookie,
+            ..Request::default()
+        });
+        self.refuse_number(number, status);
+    }
+
+    /// The work request of [`Self::next`] cannot be executed, or not to its end: no packet of it is sent any more,
+    /// nor of those behind it. When all before it are done it fails ([`Self::failed`]); but if its packets were
+    /// sent before, and the responder acknowledges all of them, it is done.
+    pub fn refuse(&mut self, status: u8) {
+        self.refuse_number(self.at, status);
+    }
+
+    fn refuse_number(&mut self, number: u32, status: u8) {
+        if let Some(slot) = self.slot_mut(number).filter(|s| s.refused == 0) {
+            slot.refused = status;
+            self.refused += 1;
+        }
+    }
+
+    /// The oldest work request that is not done, and with which `ib_wc_status` it fails, if it cannot be executed.
+    /// After [`Self::take_done`] has taken out all that are done.
+    pub fn failed(&self) -> Option<(Request, u8)> {
+        self.slot(self.head)
+            .filter(|s| self.head != self.tail && s.refused != 0)
+            .map(|s| (s.request, s.refused))
     }
 
     /// The packet that is to be sent next. It stays so until [`Self::sent`].
@@ -276,7 +323,7 @@ impl<S: DerefMut<Target = [Slot]>> Requester<S> {
         }
         let slot = *self.slot(self.at).ok_or(Idle::Empty)?;
         let request = slot.request;
-        if self.waits {
+        if self.waits || slot.refused != 0 {
             return Err(Idle::Wait);
         }
         let psn = slot.first.plus(self.packet);
@@ -370,6 +417,7 @@ impl<S: DerefMut<Target = [Slot]>> Requester<S> {
             self.packet = 0;
         }
         self.head = self.head.wrapping_add(1);
+        self.refused -= u32::from(slot.refused != 0);
         Some(slot.request)
     }
 

@@ -596,7 +596,7 @@ fn place(
     .is_ok()
 }
 
-/// The oldest work request fails, and the QP with it.
+/// The oldest work request fails, and the QP with it. (One that could not be executed has its own status.)
 pub(super) fn fail(qp: &Arc<Qp>, c: &mut Connected, status: u8) {
     complete(qp, c);
     if let Some(request) = c.requester.oldest() {

@@ -198,7 +198,8 @@ impl Tx {
             _ => Service::Rc,
         };
         let Some(wqe) = c.work(number, &qp.limits) else {
-            self.fail(qp, number, status::LOC_QP_OP_ERR);
+            c.requester.refuse(status::LOC_QP_OP_ERR);
+            complete(qp, c);
             return Err(Stop::Failed);
         };
         let piece = next.piece;
@@ -301,7 +302,8 @@ impl Tx {
             Ok(())
         });
         if denied {
-            self.fail(qp, number, status::LOC_PROT_ERR);
+            c.requester.refuse(status::LOC_PROT_ERR);
+            complete(qp, c);
         }
         built?;
         if !c.requester.awaits_answer() {
@@ -330,41 +332,32 @@ impl Tx {
                 return Err(Stop::Failed);
             }
             Err(FetchError::Frame { wr_id }) => {
-                return Err(reject(
-                    qp,
+                let record = Record {
                     wr_id,
-                    0,
-                    status::LOC_QP_OP_ERR,
-                    VENDOR_ERR_FRAME,
-                ));
+                    vendor_err: VENDOR_ERR_FRAME,
+                    ..Record::default()
+                };
+                return Err(refuse(qp, c, record, status::LOC_QP_OP_ERR));
             }
         };
         let wqe = match SendWqe::parse(&self.buf, &qp.limits) {
+            // More of the ring than any of its operations needs.
+            Ok(_) if !c.can_keep(units) => Err(WqeError::Units),
+            parsed => parsed,
+        };
+        let nonsense = |e: WqeError| Record {
+            wr_id: SendWqe::wr_id(&self.buf),
+            units: units as u8,
+            vendor_err: e.vendor_err(),
+            ..Record::default()
+        };
+        let wqe = match wqe {
             Ok(wqe) => wqe,
             Err(e) => {
                 self.consumer.advance(units);
-                let wr_id = SendWqe::wr_id(&self.buf);
-                return Err(reject(
-                    qp,
-                    wr_id,
-                    units as u8,
-                    e.wc_status(),
-                    e.vendor_err(),
-                ));
+                return Err(refuse(qp, c, nonsense(e), e.wc_status()));
             }
         };
-        if !c.can_keep(units) {
-            // More of the ring than any of its operations needs.
-            let (wr_id, error) = (wqe.wr_id, WqeError::Units);
-            self.consumer.advance(units);
-            return Err(reject(
-                qp,
-                wr_id,
-                units as u8,
-                error.wc_status(),
-                error.vendor_err(),
-            ));
-        }
         let asks = matches!(
             wqe.op,
             SendOp::Read(_)
@@ -376,16 +369,9 @@ impl Tx {
         );
         if asks && !c.requester.may_ask() {
             // It would never have its turn.
-            let wr_id = wqe.wr_id;
+            let e = WqeError::Opcode;
             self.consumer.advance(units);
-            let error = WqeError::Opcode;
-            return Err(reject(
-                qp,
-                wr_id,
-                units as u8,
-                error.wc_status(),
-                error.vendor_err(),
-            ));
+            return Err(refuse(qp, c, nonsense(e), e.wc_status()));
         }
         let fenced = wqe.flags.contains(SendFlags::FENCE);
         let kind = match wqe.op {
@@ -423,23 +409,13 @@ impl Tx {
                 },
                 _ => Err(Denied::Key),
             };
+            if done.is_err() {
+                return Err(refuse(qp, c, record, status::MW_BIND_ERR));
+            }
             let mut sent = qp.sent.lock();
             let number = sent.start(record);
-            let ok = done.is_ok();
-            sent.done(
-                number,
-                if ok {
-                    status::SUCCESS
-                } else {
-                    status::MW_BIND_ERR
-                },
-            );
+            sent.done(number, status::SUCCESS);
             qp.complete_sent(&mut sent);
-            drop(sent);
-            if !ok {
-                qp.fail(Cause::Completed);
-                return Err(Stop::Failed);
-            }
             return Ok(true);
         }
         let number = qp.sent.lock().start(record);
@@ -454,12 +430,6 @@ impl Tx {
         c.requester.push(request);
         Ok(true)
     }
-
-    /// A work request cannot be executed.
-    fn fail(&self, qp: &Arc<Qp>, number: u32, status: u8) {
-        qp.sent.lock().done(number, status);
-        qp.fail(Cause::Completed);
-    }
 }
 
 /// What a checked work request asks to be flushed, and how.
@@ -471,7 +441,15 @@ fn flush_kind(ext: &ExtFlush) -> FlushKind {
     }
 }
 
-/// A work request that makes no sense: it completes with an error, and the QP fails.
+/// A work request of a connected QP that cannot be executed: it fails in its turn.
+fn refuse(qp: &Arc<Qp>, c: &mut Connected, record: Record, status: u8) -> Stop {
+    let number = qp.sent.lock().start(record);
+    c.requester.push_refused(number, status);
+    complete(qp, c);
+    Stop::Failed
+}
+
+/// A datagram that makes no sense: it completes with an error, and the QP fails.
 pub(super) fn reject(qp: &Arc<Qp>, wr_id: u64, units: u8, status: u8, vendor_err: u32) -> Stop {
     qp.sent.lock().refuse(wr_id, units, status, vendor_err);
     qp.fail(Cause::Completed);
@@ -502,16 +480,24 @@ fn record(wqe: &SendWqe<'_>, units: u32) -> Record {
     }
 }
 
-/// Completes what the peer has acknowledged.
+/// Completes what the peer has acknowledged. If a work request that cannot be executed is next, it fails, and the QP
+/// with it: not earlier, for those before it complete as they would without it (IBTA volume 1, section 9.9.2).
 pub(super) fn complete(qp: &Arc<Qp>, c: &mut Connected) {
     let mut sent = qp.sent.lock();
     while let Some(request) = c.requester.take_done() {
         sent.done(request.cookie, status::SUCCESS);
     }
     let lost = qp.complete_sent(&mut sent);
+    let failed = c.requester.failed();
+    if let Some((request, status)) = failed {
+        // The flush completes it with those behind it: who polls that finds the state.
+        sent.done(request.cookie, status);
+    }
     drop(sent);
     if lost {
         qp.fail(Cause::Fatal);
+    } else if failed.is_some() {
+        qp.fail(Cause::Completed);
     }
 }
 
