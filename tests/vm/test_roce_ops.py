@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""RC operations of RoCE that are answered: atomics, ATOMIC WRITE, FLUSH; and SQD, and ERROR.
+"""RC operations of RoCE that are answered: atomics, ATOMIC WRITE, FLUSH; SQD, ERROR, and SQE of UC and UD.
 
-See vtops.c, vtsqd.c, vtend.c.
+See vtops.c, vtsqd.c, vtend.c, vtsqe.c.
 """
 
 import pathlib
@@ -74,6 +74,12 @@ def test_executed_is_acknowledged(pair):
 def test_error_is_left_by_reset(pair):
     """No other state, SQD neither: that is for iWARP, where librdmacm takes it."""
     vtops(pair, "error_is_left_by_reset", program="vtend")
+
+
+@pytest.mark.parametrize("kind", ["uc", "ud"])
+def test_sqe(pair, kind):
+    """A send that cannot be executed: those behind it are flushed, receives go on, the consumer puts it back to RTS."""
+    vtops(pair, kind, program="vtsqe")
 
 
 def test_rights(pair):

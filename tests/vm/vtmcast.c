@@ -7,8 +7,6 @@
  */
 #include "vtroce.h"
 
-#define QKEY 0x11111111
-#define GRH 40
 #define LEN 300
 #define N 16
 

@@ -8,8 +8,6 @@
 #include "vtroce.h"
 
 #define ROOM 4096
-#define GRH 40
-#define QKEY 0x11111111
 #define IMM 0xfeedface
 #define BIND_ID 7777
 
@@ -174,42 +172,6 @@ static void atomics(void)
 	disconnect(&c);
 }
 
-static struct conn connect_uc(void)
-{
-	struct conn c = { 0 };
-	struct { struct ibv_qp *qp, *to; const struct side *me, *peer; } ends[2];
-
-	c.a = one_qp(&A, IBV_QPT_UC, &c.acq);
-	c.b = one_qp(&B, IBV_QPT_UC, &c.bcq);
-	ends[0].qp = c.a, ends[0].to = c.b, ends[0].me = &A, ends[0].peer = &B;
-	ends[1].qp = c.b, ends[1].to = c.a, ends[1].me = &B, ends[1].peer = &A;
-	for (size_t i = 0; i < 2; i++) {
-		struct ibv_qp_attr attr = {
-			.qp_state = IBV_QPS_RTR,
-			.path_mtu = IBV_MTU_1024,
-			.dest_qp_num = ends[i].to->qp_num,
-			.rq_psn = 0xfffffe,
-			.sq_psn = 0xfffffe,
-			.ah_attr = {
-				.is_global = 1,
-				.port_num = 1,
-				.grh = {
-					.dgid = ends[i].peer->gid,
-					.sgid_index = (uint8_t)ends[i].me->gid_index,
-					.hop_limit = 64,
-				},
-			},
-		};
-
-		to_init(ends[i].qp, IBV_ACCESS_REMOTE_WRITE);
-		OK(ibv_modify_qp(ends[i].qp, &attr, IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU |
-						    IBV_QP_DEST_QPN | IBV_QP_RQ_PSN));
-		attr.qp_state = IBV_QPS_RTS;
-		OK(ibv_modify_qp(ends[i].qp, &attr, IBV_QP_STATE | IBV_QP_SQ_PSN));
-	}
-	return c;
-}
-
 static void uc(void)
 {
 	static const enum ibv_wr_opcode ops[] = {
@@ -219,14 +181,6 @@ static void uc(void)
 
 	move(&c, ops, ARRAY_SIZE(ops), NULL);
 	disconnect(&c);
-}
-
-static struct ibv_qp *ud_qp(struct side *s, struct ibv_cq **cq)
-{
-	struct ibv_qp *qp = one_qp(s, IBV_QPT_UD, cq);
-
-	to_rts_ud(qp, QKEY);
-	return qp;
 }
 
 static void ud(void)

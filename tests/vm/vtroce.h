@@ -24,6 +24,10 @@
 	     IBV_QP_EX_WITH_ATOMIC_CMP_AND_SWP | IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD | \
 	     IBV_QP_EX_WITH_FLUSH | IBV_QP_EX_WITH_ATOMIC_WRITE)
 
+/* Of UD: what is in front of each datagram, and the Q_Key of ud_qp(). */
+#define GRH 40
+#define QKEY 0x11111111
+
 static struct side {
 	struct ibv_context *ctx;
 	struct ibv_pd *pd;
@@ -221,6 +225,51 @@ static inline void disconnect(struct conn *c)
 	OK(ibv_destroy_qp(c->b));
 	OK(ibv_destroy_cq(c->acq));
 	OK(ibv_destroy_cq(c->bcq));
+}
+
+static inline struct conn connect_uc(void)
+{
+	struct conn c = { 0 };
+	struct { struct ibv_qp *qp, *to; const struct side *me, *peer; } ends[2];
+
+	c.a = one_qp(&A, IBV_QPT_UC, &c.acq);
+	c.b = one_qp(&B, IBV_QPT_UC, &c.bcq);
+	ends[0].qp = c.a, ends[0].to = c.b, ends[0].me = &A, ends[0].peer = &B;
+	ends[1].qp = c.b, ends[1].to = c.a, ends[1].me = &B, ends[1].peer = &A;
+	for (size_t i = 0; i < 2; i++) {
+		struct ibv_qp_attr attr = {
+			.qp_state = IBV_QPS_RTR,
+			.path_mtu = IBV_MTU_1024,
+			.dest_qp_num = ends[i].to->qp_num,
+			.rq_psn = 0xfffffe,
+			.sq_psn = 0xfffffe,
+			.ah_attr = {
+				.is_global = 1,
+				.port_num = 1,
+				.grh = {
+					.dgid = ends[i].peer->gid,
+					.sgid_index = (uint8_t)ends[i].me->gid_index,
+					.hop_limit = 64,
+				},
+			},
+		};
+
+		to_init(ends[i].qp, IBV_ACCESS_REMOTE_WRITE);
+		OK(ibv_modify_qp(ends[i].qp, &attr, IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU |
+						    IBV_QP_DEST_QPN | IBV_QP_RQ_PSN));
+		attr.qp_state = IBV_QPS_RTS;
+		OK(ibv_modify_qp(ends[i].qp, &attr, IBV_QP_STATE | IBV_QP_SQ_PSN));
+	}
+	return c;
+}
+
+/* In RTS. */
+static inline struct ibv_qp *ud_qp(struct side *s, struct ibv_cq **cq)
+{
+	struct ibv_qp *qp = one_qp(s, IBV_QPT_UD, cq);
+
+	to_rts_ud(qp, QKEY);
+	return qp;
 }
 
 /* --- tests --- */

@@ -11,8 +11,6 @@
 #include <sys/ipc.h>
 #include <sys/shm.h>
 
-#define QKEY 0x11111111
-#define GRH 40
 #define DEPTH 4096
 #define LIST 32
 #define INLINE 60

@@ -487,6 +487,38 @@ fn refused_when_it_is_sent_again() {
     }
 }
 
+/// UC, whose send queue goes on after SQE: what was put in is forgotten, and numbers go on behind what was sent.
+#[test]
+fn given_up() {
+    let mut r = requester(0, 0);
+    for cookie in 0..2 {
+        r.push(Request {
+            length: 3 * MTU.bytes(),
+            cookie,
+            ..Request::default()
+        });
+    }
+    for psn in 0..2 {
+        let next = r.next().unwrap();
+        assert_eq!(next.psn, Psn::new(psn));
+        r.sent(&next);
+        r.all_arrived();
+    }
+    r.refuse(LOC_PROT);
+    assert_eq!((done(&mut r), failed(&r)), (vec![], Some((0, LOC_PROT))));
+    r.give_up();
+    assert!(r.oldest().is_none() && r.failed().is_none() && r.has_room());
+    assert_eq!(r.next(), Err(Idle::Empty));
+    push(&mut r, Kind::Plain, false, 2);
+    assert_eq!(
+        r.next().map(|n| (n.request.cookie, n.psn)),
+        Ok((2, Psn::new(2)))
+    );
+    assert_eq!(send(&mut r), [2]);
+    r.all_arrived();
+    assert_eq!(done(&mut r), [2]);
+}
+
 /// What may be unanswered is another number from then on: of what is begun, and of what is sent again.
 #[test]
 fn other_depths_in_sqd() {

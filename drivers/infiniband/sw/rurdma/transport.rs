@@ -77,6 +77,9 @@ pub(crate) trait Transport: Sync {
     /// The consumer asks for a transition that is legal for the verbs, or for other attributes; the state
     /// changes after it.
     fn modify(&self, qp: &Arc<Qp>, attr: &QpAttr<'_>, from: QpState, to: QpState) -> Result;
+    /// SQE → RTS, the attributes are taken over: what was posted until now is flushed, what comes from now on is
+    /// executed. The state changes here, for an engine goes by what it has seen of it. Process context.
+    fn resume(&self, _qp: &Arc<Qp>) {}
     /// Adds what the wire keeps.
     fn query(&self, _qp: &Qp, _query: &mut QpQuery) {}
     /// Finish what was begun, or posted and then close the connection ([`Self::sqd_closes`]; → SQD); with `event`, the

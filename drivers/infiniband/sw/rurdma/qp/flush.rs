@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A QP in ERROR: every work request completes once, with `WR_FLUSH_ERR` if it was not executed.
+//! A QP in ERROR: every work request completes once, with `WR_FLUSH_ERR` if it was not executed. In SQE that is so
+//! of its send queue.
 
 use super::{Qp, Record};
 use crate::cq::{opcode, status};
@@ -63,6 +64,28 @@ impl Qp {
         if self.srq.is_some() && !self.last_wqe.xchg(true, Full) {
             self.handle.last_wqe_reached();
         }
+    }
+
+    /// A send failed of a QP that nobody acknowledges to, UC or a datagram QP: its send queue is in error until the
+    /// consumer says otherwise, and it goes on receiving (IBTA volume 1, section 10.3.1). Before the completion that
+    /// tells of it: who polls that may act at once. The flush is the engine's, which calls this.
+    pub(crate) fn send_fails(&self) {
+        loop {
+            let from = self.state();
+            if !matches!(from, QpState::Rts | QpState::Sqd)
+                || self.advance_state(from, QpState::Sqe)
+            {
+                return;
+            }
+        }
+    }
+
+    /// SQE → RTS, by the queue's engine.
+    pub(crate) fn resume_send(&self, consumer: &mut Consumer) {
+        self.flush_send(consumer);
+        self.sent.lock().resume();
+        // It may be in ERROR meanwhile.
+        self.advance_state(QpState::Sqe, QpState::Rts);
     }
 
     /// The state becomes ERROR; the flush is the work's. False if it was before.

@@ -70,6 +70,10 @@ impl Qp {
                 self.kick();
             }
             QpState::Reset => self.reset()?,
+            QpState::Rts if from == QpState::Sqe => {
+                self.dev.transport.modify(self, attr, from, to)?;
+                self.dev.transport.resume(self);
+            }
             QpState::Sqd => {
                 // The connection may have failed meanwhile.
                 if self.advance_state(from, QpState::Sqd) {

@@ -151,6 +151,11 @@ impl Sent {
         self.done(number, SUCCESS);
     }
 
+    /// SQE → RTS: what comes now is not flushed.
+    pub(super) fn resume(&mut self) {
+        self.failed = false;
+    }
+
     /// Forgets everything (→ RESET).
     pub(super) fn reset(&mut self) {
         self.head = 0;

@@ -231,6 +231,13 @@ impl<S: DerefMut<Target = [Slot]>> Requester<S> {
         self.refused = 0;
     }
 
+    /// UC: forgets all that was put in. What was never sent has no numbers: the next packet is the one behind those
+    /// that were.
+    pub fn give_up(&mut self) {
+        self.next_psn = self.unsent;
+        self.reset();
+    }
+
     /// Whether work requests may have an answer of their own: reads and atomics are granted.
     pub fn may_ask(&self) -> bool {
         self.limits.reads != 0

@@ -63,45 +63,53 @@ impl Tx {
             }
         };
         consumer.advance(units);
-        let wqe = match SendWqe::parse(buf, &qp.limits) {
-            Ok(wqe) => wqe,
+        let (record, done) = match SendWqe::parse(buf, &qp.limits) {
+            Ok(wqe) if wqe.op == SendOp::Nop => {
+                let mut sent = qp.sent.lock();
+                sent.nop(units);
+                qp.complete_sent(&mut sent);
+                return Ok(());
+            }
+            Ok(wqe) => {
+                let done = match transmit(qp, path, out, way, &wqe) {
+                    Ok(()) => status::SUCCESS,
+                    // It is not sent now: as if it were lost on the way.
+                    Err(Unsent::Lost) => status::SUCCESS,
+                    Err(Unsent::Refused(status)) => status,
+                };
+                let record = Record {
+                    wr_id: wqe.wr_id,
+                    byte_len: wqe.length,
+                    units: units as u8,
+                    opcode: opcode::SEND,
+                    signaled: wqe.flags.contains(SendFlags::SIGNALED),
+                    ..Record::default()
+                };
+                (record, done)
+            }
             Err(e) => {
-                let wr_id = SendWqe::wr_id(buf);
-                return Err(reject(
-                    qp,
-                    wr_id,
-                    units as u8,
-                    e.wc_status(),
-                    e.vendor_err(),
-                ));
+                let record = Record {
+                    wr_id: SendWqe::wr_id(buf),
+                    units: units as u8,
+                    vendor_err: e.vendor_err(),
+                    ..Record::default()
+                };
+                (record, e.wc_status())
             }
         };
-        if wqe.op == SendOp::Nop {
-            let mut sent = qp.sent.lock();
-            sent.nop(units);
-            qp.complete_sent(&mut sent);
-            return Ok(());
+        let failed = done != status::SUCCESS;
+        if failed {
+            qp.send_fails();
         }
-        let done = match transmit(qp, path, out, way, &wqe) {
-            Ok(()) => status::SUCCESS,
-            // It is not sent now: as if it were lost on the way.
-            Err(Unsent::Lost) => status::SUCCESS,
-            Err(Unsent::Refused(status)) => status,
-        };
         let mut sent = qp.sent.lock();
-        let number = sent.start(Record {
-            wr_id: wqe.wr_id,
-            byte_len: wqe.length,
-            units: units as u8,
-            opcode: opcode::SEND,
-            signaled: wqe.flags.contains(SendFlags::SIGNALED),
-            ..Record::default()
-        });
+        let number = sent.start(record);
         sent.done(number, done);
         let lost = qp.complete_sent(&mut sent);
         drop(sent);
-        if lost || done != status::SUCCESS {
-            qp.fail(Cause::of_failed_work(!lost));
+        if lost {
+            qp.fail(Cause::Fatal);
+        }
+        if lost || failed {
             return Err(Stop::Failed);
         }
         Ok(())

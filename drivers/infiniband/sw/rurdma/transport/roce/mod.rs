@@ -99,6 +99,10 @@ impl Transport for Roce {
         qp.roce_modify(attr, from, to)
     }
 
+    fn resume(&self, qp: &Arc<Qp>) {
+        qp.roce_resume();
+    }
+
     fn query(&self, qp: &Qp, query: &mut QpQuery) {
         qp.roce_query(query);
     }

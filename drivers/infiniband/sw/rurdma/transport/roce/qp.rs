@@ -186,6 +186,15 @@ impl Qp {
         turn
     }
 
+    /// SQE → RTS, as the engine, which would otherwise flush what comes by the state that it has seen.
+    pub(super) fn roce_resume(self: &Arc<Self>) {
+        if let Some(roce) = self.roce() {
+            roce.tx.exclusive(|tx| self.resume_send(tx.parts().1));
+        }
+        // What was posted meanwhile.
+        self.queue_work();
+    }
+
     /// The state is SQD: no work request is begun any more. With `event`, the consumer is told when those that
     /// were are done.
     pub(super) fn roce_drain(self: &Arc<Self>, event: bool) {

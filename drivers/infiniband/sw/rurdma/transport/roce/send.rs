@@ -131,6 +131,7 @@ impl Tx {
                             qp.recv_flushed();
                             qp.flush_send(&mut self.consumer);
                         }
+                        QpState::Sqe => qp.flush_send(&mut self.consumer),
                         QpState::Sqd => drained(qp),
                         _ => {}
                     }
@@ -331,6 +332,10 @@ impl Tx {
                 qp.fail(Cause::Fatal);
                 return Err(Stop::Failed);
             }
+            Err(FetchError::Frame { wr_id }) if c.responder.is_uc() => {
+                let (s, v) = (status::LOC_QP_OP_ERR, VENDOR_ERR_FRAME);
+                return Err(reject(qp, wr_id, 0, s, v));
+            }
             Err(FetchError::Frame { wr_id }) => {
                 let record = Record {
                     wr_id,
@@ -449,7 +454,7 @@ fn refuse(qp: &Arc<Qp>, c: &mut Connected, record: Record, status: u8) -> Stop {
     Stop::Failed
 }
 
-/// A datagram that makes no sense: it completes with an error, and the QP fails.
+/// The same where nobody acknowledges, if nothing behind it can be found: the QP fails.
 pub(super) fn reject(qp: &Arc<Qp>, wr_id: u64, units: u8, status: u8, vendor_err: u32) -> Stop {
     qp.sent.lock().refuse(wr_id, units, status, vendor_err);
     qp.fail(Cause::Completed);
@@ -481,7 +486,8 @@ fn record(wqe: &SendWqe<'_>, units: u32) -> Record {
 }
 
 /// Completes what the peer has acknowledged. If a work request that cannot be executed is next, it fails, and the QP
-/// with it: not earlier, for those before it complete as they would without it (IBTA volume 1, section 9.9.2).
+/// with it, of UC its send queue: not earlier, for those before it complete as they would without it (IBTA volume 1,
+/// section 9.9.2).
 pub(super) fn complete(qp: &Arc<Qp>, c: &mut Connected) {
     let mut sent = qp.sent.lock();
     while let Some(request) = c.requester.take_done() {
@@ -496,6 +502,9 @@ pub(super) fn complete(qp: &Arc<Qp>, c: &mut Connected) {
     drop(sent);
     if lost {
         qp.fail(Cause::Fatal);
+    } else if failed.is_some() && c.responder.is_uc() {
+        qp.send_fails();
+        c.requester.give_up();
     } else if failed.is_some() {
         qp.fail(Cause::Completed);
     }
