@@ -37,6 +37,17 @@ HARMLESS = [
 ]
 
 
+TAKEN = "rurdma: d0: UDP port 4791 is taken in its network namespace, no link is made: remove the links of rxe"
+
+
+def test_unasked(tmp_path):
+    """What is bad luck for a person is a failure of a test that did not announce it, and of no run."""
+    assert rvm.unasked([*HARMLESS, TAKEN], []) == [TAKEN]
+    assert rvm.unasked([*HARMLESS, TAKEN], [TAKEN]) == []
+    assert rvm.reports_of([TAKEN]) == []
+    assert checked(tmp_path, [TAKEN])
+
+
 def checked(tmp_path, lines):
     """Whether scripts/check-dmesg is content."""
     log = tmp_path / "console"

@@ -33,6 +33,15 @@ def reports_of(lines):
     return []
 
 
+# What the module itself says, and a test has to announce (Kmsg.says()).
+ASKED_FOR = re.compile(r"\brurdma: .*UDP port")
+
+
+def unasked(lines, announced):
+    """What the module said of these lines that no test was to bring about."""
+    return [x for x in lines if ASKED_FOR.search(x) and x not in announced]
+
+
 class Failed(AssertionError):
     """A command that ended otherwise than it should."""
 
@@ -219,6 +228,7 @@ class Kmsg:
         self._fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
         os.lseek(self._fd, 0, os.SEEK_END)
         self.lines = []
+        self._announced = []
 
     def poll(self):
         while True:
@@ -233,7 +243,16 @@ class Kmsg:
             self.lines.append(rec.split(";", 1)[-1].split("\n", 1)[0])
 
     def reports(self):
-        return reports_of(self.poll())
+        return reports_of(self.poll()) or unasked(self.lines, self._announced)
+
+    @contextlib.contextmanager
+    def says(self, pattern):
+        """Meanwhile the module says this, once."""
+        before = len(self.poll())
+        yield
+        said = [x for x in self.poll()[before:] if ASKED_FOR.search(x)]
+        assert len(said) == 1 and re.search(pattern, said[0]), said
+        self._announced += said
 
     def close(self):
         os.close(self._fd)

@@ -142,8 +142,8 @@ def test_port_4791_is_open_where_the_netdev_is(hosts):
     assert not other.run(opened).out.strip()
 
 
-def test_port_4791_is_taken_where_the_netdev_goes(hosts):
-    """A RoCE link that nothing can reach any more is down, and up again where it is alone."""
+def test_port_4791_is_taken_where_the_netdev_goes(hosts, kernel_log):
+    """A RoCE link that nothing can reach any more is down, and the log says why; up again where it is alone."""
     first, _ = hosts
     add_link(first, "rurdma_roce")
 
@@ -156,7 +156,8 @@ def test_port_4791_is_taken_where_the_netdev_goes(hosts):
     with Node() as taken, Node() as free:
         with taken.start("exec socat -u UDP4-RECV:4791 OPEN:/dev/null") as other:
             wait_until(lambda: taken.run("ss -ulnH sport = :4791").out.strip() or not other.running())
-            moves(first, taken, "DOWN")
+            with kernel_log.says(r"s0: UDP port 4791 is taken in its network namespace, the port of its link is down"):
+                moves(first, taken, "DOWN")
             assert other.running(), other.out
         moves(taken, free, "ACTIVE")
         moves(free, first, "ACTIVE")

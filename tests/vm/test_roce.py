@@ -144,13 +144,17 @@ def test_cq_of_management(module):
     assert all(x.split()[0].startswith("kworker/u") for x in polled), seen
 
 
-def test_port_taken(module):
-    """Somebody else's UDP port 4791 is an error that says so; rxe works in the first namespace only."""
+def test_port_taken(module, kernel_log):
+    """Somebody else's UDP port 4791 is an error, and the log says which; rxe works in the first namespace only."""
+    taken = r"d0: UDP port 4791 is taken in its network namespace, no link is made: remove the links of rxe"
     run("modprobe rdma_rxe && ip link add d0 type dummy && ip link set d0 up")
     try:
         run("rdma link add rx0 type rxe netdev d0")
-        got = run("rdma link add rr0 type rurdma_roce netdev d0", check=False)
-        assert got.rc != 0 and "in use" in got.out.lower(), got
+        # Each time.
+        for _ in range(2):
+            with kernel_log.says(taken):
+                got = run("rdma link add rr0 type rurdma_roce netdev d0", check=False)
+            assert got.rc != 0 and "in use" in got.out.lower(), got
         run("rdma link del rx0")
         run("rdma link add rr0 type rurdma_roce netdev d0")
     finally:

@@ -9,6 +9,7 @@
 
 use super::{NewQp, Transport, TransportQp};
 use crate::device::Device;
+use crate::kapi::net::errno::NetError;
 use crate::kapi::rdma::attr::{PortImmutable, Protocol};
 use crate::kapi::rdma::qp::QpState;
 use crate::kapi::rdma::qp_attr::{QpAttr, QpQuery};
@@ -38,6 +39,20 @@ pub(crate) const MAX_RD_ATOM: u32 = 128;
 const MAX_AH: u32 = 1 << 20;
 /// Bytes of a packet besides its payload, at most: IPv6, UDP, BTH, RETH, immediate data, ICRC.
 const OVERHEAD: u32 = 40 + 8 + 12 + 16 + 4 + 4;
+
+/// Whether somebody else has the UDP port.
+fn is_taken(e: Error) -> bool {
+    e == Error::from(NetError::AddrInUse)
+}
+
+/// Says so, with what follows from it: of the error alone, which is what `rdma link add` shows, nobody knows what is in
+/// use, and by whom.
+fn say_taken(dev: &Device, so: &str) {
+    pr_warn!(
+        "{}: UDP port 4791 is taken in its network namespace, {so}: remove the links of rxe, or whatever else has it\n",
+        dev.netdev.name()
+    );
+}
 
 /// The RoCEv2 transport.
 pub(crate) struct Roce;
@@ -131,7 +146,11 @@ impl Transport for Roce {
     }
 
     fn link_begins(&self, dev: &Arc<Device>) -> Result {
-        ns::begin(dev)
+        ns::begin(dev).inspect_err(|e| {
+            if is_taken(*e) {
+                say_taken(dev, "no link is made");
+            }
+        })
     }
 
     fn netdev_leaves(&self, dev: &Device) {
@@ -151,10 +170,12 @@ impl Transport for Roce {
 
     fn netdev_arrives(&self, dev: &Arc<Device>) -> Result {
         ns::arrive(dev).inspect_err(|e| {
-            pr_warn!(
-                "{}: UDP port 4791: {e:?}: its port is down\n",
-                dev.netdev.name()
-            );
+            let so = "the port of its link is down";
+            if is_taken(*e) {
+                say_taken(dev, so);
+            } else {
+                pr_warn!("{}: UDP port 4791: {e:?}: {so}\n", dev.netdev.name());
+            }
         })
     }
 
