@@ -6,6 +6,7 @@
 //! * No packet leaves outside of the window, with more reads than were agreed upon, or past a fence.
 //! * What a read brings is placed once, in order.
 //! * What is refused is the packet that the peer named.
+//! * What cannot be executed fails in its turn, and nothing of it or behind it leaves before. UC goes on after that.
 //! * It never waits for nothing: with a peer that behaves from some moment on, all is done.
 
 #![no_main]
@@ -24,6 +25,8 @@ use std::collections::VecDeque;
 
 /// `IB_WC_RNR_RETRY_EXC_ERR`.
 const RNR_RETRY_EXC: u8 = 13;
+/// `IB_WC_LOC_PROT_ERR`.
+const LOC_PROT: u8 = 4;
 
 /// A work request that is not done. Packets have numbers that do not wrap.
 struct Work {
@@ -33,6 +36,8 @@ struct Work {
     sent: bool,
     /// Packets of its answer that were placed.
     placed: u64,
+    /// It cannot be executed.
+    refused: bool,
 }
 
 impl Work {
@@ -154,11 +159,47 @@ impl Model {
             packets,
             sent: false,
             placed: 0,
+            refused: false,
         });
         self.posted += 1;
         self.next += packets;
         // Old and new numbers can be told apart.
         assert!(self.next - self.base() < 1 << 23);
+    }
+
+    /// A new work request cannot be executed, or the next one whose memory is to be sent.
+    fn refuse(&mut self, new: bool) {
+        if new {
+            if !self.requester.has_room() {
+                return;
+            }
+            self.requester.push_refused(self.posted, LOC_PROT);
+            self.work.push_back(Work {
+                request: Request {
+                    cookie: self.posted,
+                    ..Request::default()
+                },
+                first: self.next,
+                packets: 1,
+                sent: false,
+                placed: 0,
+                refused: true,
+            });
+            self.posted += 1;
+            self.next += 1;
+        } else {
+            let Ok(n) = self.requester.next() else {
+                return;
+            };
+            let is_it = |w: &&mut Work| w.request.cookie == n.request.cookie;
+            match self.work.iter_mut().find(is_it) {
+                Some(w) if matches!(n.request.kind, Kind::Plain | Kind::Empty) => w.refused = true,
+                _ => return,
+            }
+            self.requester.refuse(LOC_PROT);
+        }
+        assert!(!self.requester.has_room());
+        self.settle();
     }
 
     /// The packet that is about to be sent.
@@ -174,6 +215,7 @@ impl Model {
             self.work.iter().take(at).all(|w| w.sent),
             "in the order of posting"
         );
+        assert!(!self.work.iter().take(at + 1).any(|w| w.refused));
         let w = &self.work[at];
         assert_eq!(n.request, w.request);
         let index = (number - w.first) as u32;
@@ -258,6 +300,18 @@ impl Model {
         }
         let oldest = self.work.front().map(|w| w.request);
         assert_eq!(self.requester.oldest(), oldest);
+        let refused = self.work.front().filter(|w| w.refused);
+        let fails = refused.map(|w| (w.request, LOC_PROT));
+        assert_eq!(self.requester.failed(), fails);
+        if fails.is_some() && self.uc {
+            // What was never sent has no numbers.
+            self.requester.give_up();
+            self.work.clear();
+            self.next = self.unsent;
+            assert!(self.requester.oldest().is_none() && self.requester.has_room());
+        } else if fails.is_some() {
+            self.failed = true;
+        }
         if self.failed {
             return;
         }
@@ -412,7 +466,10 @@ impl Model {
             assert!(!sent.is_empty());
             for n in &sent {
                 self.answer(n);
-                assert!(!self.failed);
+                if self.failed {
+                    assert!(self.requester.failed().is_some());
+                    return;
+                }
             }
         }
     }
@@ -447,6 +504,7 @@ fuzz_target!(|bytes: &[u8]| {
                 };
                 m.push(kind, length, op & 0x10 != 0);
             }
+            5 if op & 0x80 != 0 => m.refuse(op & 0x40 != 0),
             4 | 5 => drop(m.send(usize::from(op >> 4) + 1)),
             6 => drop(m.send(usize::from(input.byte()))),
             _ if m.uc => {}
