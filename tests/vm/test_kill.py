@@ -7,7 +7,7 @@ import random
 import time
 
 import pytest
-from rvm import Holdings, Pair, module_loaded, run, wait_until
+from rvm import TIMEOUT, Holdings, Pair, module_loaded, run, wait_until
 from vm_fixtures import KINDS
 
 pytestmark = pytest.mark.soak
@@ -55,7 +55,8 @@ class Moments:
             before = p.b.tx_bytes()
             with p.b.start("exec " + client_cmd.format(p.a.ip)) as client:
                 wait_until(lambda: p.b.resources("qp") or not client.running())
-                time.sleep(self.random.random() * 0.5)
+                # Half a second; where all takes several times as long, several times that.
+                time.sleep(self.random.random() * TIMEOUT / 120)
                 assert server.running() and client.running(), server.out + client.out
                 self.sent.append(p.b.tx_bytes() - before)
                 yield server, client
