@@ -284,6 +284,7 @@ def test_nvme_local_invalidate(exported, kernel_log, tmp_path):
     assert "error recovery" not in run("dmesg").out
 
 
+@pytest.mark.long
 def test_nvme_key_of_all_memory(link, tmp_path):
     """Without registrations: the host gives its target the key of all memory (ib_get_dma_mr)."""
     run("modprobe -r nvme-rdma && modprobe nvme-rdma register_always=N")
@@ -340,6 +341,7 @@ def test_nvme_vectors(exported):
     assert {context for (_, context), _ in raised} == {"SOFTIRQ", "WORKQUEUE"}
 
 
+@pytest.mark.long
 def test_nvme_reconnect(exported):
     """Controllers that come and go, without traffic in between."""
     idle = in_use()

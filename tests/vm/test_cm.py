@@ -319,6 +319,7 @@ def request(p):
     return frame[16] & 0xC0, frame[17]
 
 
+@pytest.mark.long
 def test_mpa_knobs():
     """The module's parameters, as an initiator's request shows them; both ends agree each time."""
     for params, crc, revision in (("", 0x40, 2), ("mpa_crc=0", 0, 2), ("mpa_revision=1 mpa_peer_to_peer=0", 0x40, 1)):

@@ -87,6 +87,7 @@ def test_statistic_shows_them_too(pair):
         wait_until(lambda want=want, shown=shown: shown() == want, 10, lambda shown=shown: f"{shown()}")
 
 
+@pytest.mark.long
 def test_mads_tell_the_same(pair):
     """The extended counters as sysfs has them, but for the request itself."""
     was = counters(pair.b)

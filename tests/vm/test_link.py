@@ -212,7 +212,10 @@ def both_ways(server, client, to, source=""):
 
 # Of a VLAN, RoCE's link on the netdev below has the addresses: test_vlan_over_the_netdev.
 @pytest.mark.parametrize(
-    "kind,link_type", [(k, t) for k in OVER for t in ("rurdma", "rurdma_roce") if (k, t) != ("VLAN", "rurdma_roce")]
+    "kind,link_type",
+    [(k, "rurdma") for k in OVER]
+    + [("bond", "rurdma_roce")]
+    + [pytest.param(k, "rurdma_roce", marks=pytest.mark.long) for k in ("bridge", "macvlan")],
 )
 def test_traffic_over(module, kind, link_type):
     """Two hosts, each with its link on a netdev of this kind: what they say to each other leaves by it."""

@@ -130,6 +130,7 @@ def test_listeners_are_where_the_netdev_is(hosts):
             x.run(f"rping -c -a {x.peer.ip} -p 7303 -C 5 -V")
 
 
+@pytest.mark.long
 def test_port_4791_is_open_where_the_netdev_is(hosts):
     """RoCE: the socket of a link inside a namespace is there."""
     first, other = hosts
@@ -142,6 +143,7 @@ def test_port_4791_is_open_where_the_netdev_is(hosts):
     assert not other.run(opened).out.strip()
 
 
+@pytest.mark.long
 def test_port_4791_is_taken_where_the_netdev_goes(hosts, kernel_log):
     """A RoCE link that nothing can reach any more is down, and the log says why; up again where it is alone."""
     first, _ = hosts

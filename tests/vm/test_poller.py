@@ -373,8 +373,9 @@ def test_neighbour_keeps_its_cpu(pair):
 SLOWEST = TIMEOUT / 6
 
 
+@pytest.mark.long
 @pytest.mark.soak
-@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.long)])
+@pytest.mark.parametrize("processes", [1, 2])
 def test_no_wakeup_is_lost(pair, rounds, processes):
     """Processes that post when the poller goes, is about to, or is still there: each post is done soon."""
     count, limit = 1000 * rounds, 2000

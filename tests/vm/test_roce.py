@@ -75,6 +75,7 @@ def test_path_mtu(wide, kind, mtu):
         assert least <= packets(x) - was <= least + 2 * 20 + 10, (least, packets(x) - was)
 
 
+@pytest.mark.long
 def test_vlan_over_the_netdev(module):
     """The core has addresses of a VLAN in the table of the link on its lower netdev: what uses them is tagged."""
     with Pair(kind="rurdma_roce") as p:
@@ -252,6 +253,7 @@ def test_multicast(pair, test, group):
     assert group not in a.run(f"ip maddr show dev {a.netdev}").out
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("group", ["239.7.7.9", "ff15::7779"])
 def test_multicast_after_a_move(module, group):
     """A netdev that moves leaves its groups, whoever is in them. See vtmcast.c."""

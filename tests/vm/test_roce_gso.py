@@ -158,6 +158,7 @@ def test_icrc_on_the_wire(no_offloads, family):
     pcap.unlink()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("offloads", ["on", "off"])
 def test_loss(module, offloads):
     """1 % of the frames get lost: whole super-packets, or single packets."""

@@ -7,11 +7,11 @@ import re
 import pytest
 from rvm import DEBUG_KERNEL, Pair, gid_index, run, wait_until
 
-LONG = pytest.mark.long
+pytestmark = pytest.mark.long
+
 # Transfers that outlast what happens meanwhile. Under the debug kernel each takes several times as long.
 COUNT = 200 if DEBUG_KERNEL else 1000
 SIZE = 100000
-BONDED = ["rurdma_roce", pytest.param("rurdma", marks=LONG)]
 
 
 @contextlib.contextmanager
@@ -68,7 +68,7 @@ def goes_over(p, i, client):
     assert client.running(), "the traffic was over too early: COUNT is too small"
 
 
-@pytest.mark.parametrize("kind", BONDED)
+@pytest.mark.parametrize("kind", ["rurdma_roce", "rurdma"])
 def test_bond_fails_over(module, kind):
     """The cable in use is pulled at one end, then at the other, and comes back: connections stay, new ones are made.
 
