@@ -30,6 +30,8 @@ use crate::qp::{Cause, Qp};
 use crate::rq::{RecvWr, TakeError};
 use kernel::prelude::*;
 use kernel::sync::atomic::ordering::Release;
+use kernel::time::delay::fsleep;
+use kernel::time::Delta;
 
 /// The receiving side of a stream.
 pub(super) struct Rx {
@@ -102,17 +104,12 @@ fn tagged_error(error: Denied) -> Failure {
 impl StreamQp<'_> {
     /// Takes everything that the socket has, whose lock is held; in ERROR, flushes the receive that
     /// is in progress. Any context. True if there may be something to send now.
-    pub(super) fn receive(&self, sk: Option<&LockedSock>) -> bool {
+    pub(super) fn receive(&self, sk: &LockedSock) -> bool {
         let mut answer = false;
         let turn = self.stream().rx.run(|rx| {
-            if let Some(sk) = sk {
-                // A read error is a connection that is gone: `state_change` tells.
-                let _ = sk.read(|chunk| rx.chunk(self, chunk));
-            }
-            if self.state() == QpState::Error {
-                rx.flush(self);
-                self.recv_flushed();
-            }
+            // A read error is a connection that is gone: `state_change` tells.
+            let _ = sk.read(|chunk| rx.chunk(self, chunk));
+            self.end_receive(rx);
             answer |= core::mem::take(&mut rx.answer);
             Turn::Done
         });
@@ -121,6 +118,34 @@ impl StreamQp<'_> {
             self.queue_work();
         }
         answer
+    }
+
+    /// In ERROR, flushes the receive that is in progress: after whoever is receiving now, so that what the caller
+    /// flushes of the queue completes behind all that was received. Process context.
+    pub(super) fn flush_receive(&self) {
+        let mut done = false;
+        loop {
+            let turn = self.stream().rx.run(|rx| {
+                self.end_receive(rx);
+                done = true;
+                Turn::Done
+            });
+            if turn == Turn::More {
+                self.queue_work();
+            }
+            if done {
+                return;
+            }
+            // As for `Owner::exclusive()`; but whoever has left a note for us meanwhile is not forgotten.
+            fsleep(Delta::from_micros(50));
+        }
+    }
+
+    fn end_receive(&self, rx: &mut Rx) {
+        if self.state() == QpState::Error {
+            rx.flush(self);
+            self.recv_flushed();
+        }
     }
 }
 

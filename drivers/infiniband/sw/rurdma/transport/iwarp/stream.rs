@@ -298,7 +298,7 @@ impl<'a> StreamQp<'a> {
         if !self.gate.enter() {
             return;
         }
-        if self.receive(Some(sk)) {
+        if self.receive(sk) {
             self.transmit(Context::Callback(sk));
         }
         self.gate.leave();
@@ -322,7 +322,7 @@ impl<'a> StreamQp<'a> {
         let unread = &self.stream().unread;
         if unread.load(Relaxed) && unread.xchg(false, Full) {
             // What there is to answer is sent by whoever called this.
-            link.socket.with_lock(|sk| self.receive(Some(sk)));
+            link.socket.with_lock(|sk| self.receive(sk));
         }
     }
 
@@ -418,7 +418,7 @@ impl<'a> StreamQp<'a> {
     /// Does what there is to do. With `More`, the caller sees to another call. Process context.
     pub(super) fn stream_run(&self) -> Turn {
         if self.state() == QpState::Error {
-            self.receive(None);
+            self.flush_receive();
         }
         self.try_transmit(Context::Process)
     }
