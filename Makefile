@@ -47,8 +47,8 @@ siw: deps ## siw for the stock kernel, as a peer
 	@$S/build siw modroot
 
 .PHONY: test lint host vm-test
-test: deps ## lint, host and VM tiers; ends with "N passed, N failed, N skipped"
-	@$S/test lint host vm
+test: deps ## host, lint and VM tiers; ends with "N passed, N failed, N skipped"
+	@$S/test host lint vm
 lint: deps ## rustfmt, clippy, where unsafe may stand, checkpatch, shellcheck, ruff, ...
 	@$S/test lint
 host: deps ## protocol core under cargo test, rings under loom, provider against a stand-in
