@@ -24,6 +24,8 @@ use crate::proto::wqe::abi::{Cqe, CQE_SIZE};
 use kernel::alloc::flags::GFP_KERNEL;
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, Arc, Mutex};
+use kernel::time::delay::fsleep;
+use kernel::time::Delta;
 
 mod resize;
 
@@ -98,6 +100,8 @@ struct CqRing {
     producer: Producer,
     /// Of a kernel user; a process consumes by itself.
     consumer: Consumer,
+    /// A kernel user has asked for an event, and was told that it has missed none.
+    at_rest: bool,
     dead: bool,
 }
 
@@ -150,6 +154,7 @@ impl Cq {
             ring,
             producer: Producer::new(0),
             consumer: Consumer::new(0),
+            at_rest: true,
             dead: false,
         };
         let cq = Arc::pin_init(
@@ -171,6 +176,20 @@ impl Cq {
         self.event.finish();
         drop(self.mapping.lock().take());
         self.dev.limits.cq.give();
+    }
+
+    /// Waits until a kernel user has taken all completions and asked for an event, which is the last that its work on
+    /// them does; a second at most. Process context.
+    pub(crate) fn settle(&self) {
+        for _ in 0..1000 {
+            {
+                let q = self.ring.lock();
+                if q.dead || q.at_rest {
+                    return;
+                }
+            }
+            fsleep(Delta::from_millis(1));
+        }
     }
 
     /// Adds a completion and raises the event that is due. `solicited`: the message asked for an
@@ -195,6 +214,7 @@ impl Cq {
         }
         q.ring.copy_out(q.producer.tail(), 0, cqe.as_bytes());
         q.producer.advance(1);
+        q.at_rest = false;
         let notify = q.producer.publish_and_check_arm(&q.ring, solicited);
         drop(guard);
         if notify {
@@ -215,6 +235,7 @@ impl Cq {
                 }
                 q.ring.copy_in(q.consumer.head(), 0, cqe.as_mut_bytes());
                 q.consumer.advance(1);
+                q.at_rest = false;
                 q.consumer.publish(&q.ring);
             }
             let qp = self.dev.qp_by_number(cqe.qp_num);
@@ -237,7 +258,10 @@ impl Cq {
 
     /// `ib_req_notify_cq()` of a kernel user: true if there are completions. Any context.
     pub(crate) fn req_notify(&self, flags: NotifyFlags) -> bool {
-        let guard = self.ring.lock();
-        guard.consumer.arm(&guard.ring, flags.solicited_only)
+        let mut guard = self.ring.lock();
+        let q = &mut *guard;
+        let missed = q.consumer.arm(&q.ring, flags.solicited_only);
+        q.at_rest = !missed;
+        missed
     }
 }

@@ -239,6 +239,11 @@ impl Qp {
         self.iw_refs.close_and_wait();
         self.gate.close_and_wait();
         self.dev.transport.destroy_qp(self);
+        if self.number == QPN_GSI {
+            // The core does not drain its management QP: it may be posting again what it has received.
+            self.recv_cq.settle();
+            self.send_cq.settle();
+        }
         self.dev.limits.qp.give();
     }
 }

@@ -285,6 +285,18 @@ pub(super) unsafe extern "C" fn resize_cq<D: Driver>(
     })
 }
 
+/// A kernel user's CQ will be destroyed when the core has ended the work on it. What is raised on another CPU, and comes
+/// late, must not begin that anew.
+///
+/// # Safety
+///
+/// Called by the core with a living CQ, before it destroys it.
+pub(super) unsafe extern "C" fn pre_destroy_cq<D: Driver>(cq: *mut bindings::ib_cq) -> c_int {
+    // SAFETY: By the caller's promise.
+    unsafe { Object::<_, D::Cq>::from_raw(cq).revoke() };
+    0
+}
+
 /// # Safety
 ///
 /// Called by the core to destroy a CQ.

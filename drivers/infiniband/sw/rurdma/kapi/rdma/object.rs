@@ -75,6 +75,18 @@ impl<C, T> Object<C, T> {
         inner.as_ref().ok_or(EINVAL)
     }
 
+    /// Revokes the handle: no upcall comes any more. The driver's object stays.
+    ///
+    /// # Safety
+    ///
+    /// The object must live, and neither its creation nor its destruction run meanwhile.
+    pub(super) unsafe fn revoke(&self) {
+        // SAFETY: By the caller's promise and the type invariant nobody changes it.
+        if let Some(handle) = unsafe { &*self.handle.get() } {
+            handle.revoke();
+        }
+    }
+
     /// Takes the driver's object away and revokes the handle.
     ///
     /// # Safety

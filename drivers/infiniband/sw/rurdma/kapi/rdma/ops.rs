@@ -227,6 +227,7 @@ pub(super) fn device_ops<D: Driver>(protocol: Protocol) -> bindings::ib_device_o
 
     ops.create_cq = Some(cq::create_cq::<D>);
     ops.resize_user_cq = Some(cq::resize_cq::<D>);
+    ops.pre_destroy_cq = Some(cq::pre_destroy_cq::<D>);
     ops.destroy_cq = Some(cq::destroy_cq::<D>);
     ops.poll_cq = Some(cq::poll_cq::<D>);
     ops.req_notify_cq = Some(cq::req_notify_cq::<D>);
