@@ -25,7 +25,7 @@ help: ## this list
 	@echo
 	@echo 'Variables: KDIR=TREE  build against that prepared CONFIG_RUST tree'
 	@echo '           KERNEL=newest|7.3  another series of the stock kernel (default 7.2)'
-	@echo '           VM=stock|custom|debug  the kernel of the VM'
+	@echo '           VM=stock|custom|debug|uml  the kernel of the VM'
 	@echo '           K=PATTERN  only tests whose name matches      V=1  show all output'
 
 .PHONY: deps
@@ -91,11 +91,13 @@ kunit: deps ## KUnit tests in a kernel built from virtme.conf
 	@VM=custom $S/test kunit
 debug-test: deps ## the VM tier under KASAN, lockdep, kmemleak (builds a kernel: long)
 	@VM=debug VM_LIMIT=3500 $S/test debug
-.PHONY: custom-kernel debug-kernel
+.PHONY: custom-kernel debug-kernel uml-kernel
 custom-kernel: deps ## builds the kernel of virtme.conf (KUnit, siw, Rust with checks)
 	@$S/custom-kernel custom
 debug-kernel: deps ## builds the kernel of virtme-debug.conf (long)
 	@$S/custom-kernel debug
+uml-kernel: deps ## builds User Mode Linux, virtme-uml.conf: bench's second opinion (VM=uml)
+	@$S/custom-kernel uml
 
 .PHONY: abi-snapshot fmt
 abi-snapshot: deps ## accepts the present rurdma-abi.h as the contract

@@ -12,17 +12,17 @@ POLL_US = pathlib.Path("/sys/module/rurdma/parameters/poll_us")
 PACKAGES = ("rdma-core", "perftest", "iperf3", "sockperf")
 
 
-def machine(cpuinfo):
-    """By the text of /proc/cpuinfo."""
-    if "User Mode Linux" in cpuinfo:
-        return "User Mode Linux"
+def machine(cpuinfo, kernel):
+    """By the text of /proc/cpuinfo and the kernel's release."""
     found = re.search(r"^model name\s*: *(.*)", cpuinfo, re.M)
     name = found[1] if found else "a CPU without a name"
+    if kernel.endswith("-uml"):
+        return f"User Mode Linux ({name})"
     return f"VM, emulated ({name})" if "TCG" in name else name
 
 
 def is_uml(info):
-    return info["machine"] == "User Mode Linux"
+    return info["kernel"].endswith("-uml")
 
 
 def packages():
@@ -32,10 +32,11 @@ def packages():
 
 def gather(o, pin):
     """`o`: the options of run.py."""
+    kernel = pathlib.Path("/proc/sys/kernel/osrelease").read_text().strip()
     return {
         "date": time.strftime("%Y-%m-%d"),
-        "kernel": pathlib.Path("/proc/sys/kernel/osrelease").read_text().strip(),
-        "machine": machine(pathlib.Path("/proc/cpuinfo").read_text()),
+        "kernel": kernel,
+        "machine": machine(pathlib.Path("/proc/cpuinfo").read_text(), kernel),
         "cpus": os.cpu_count(),
         "programs": packages(),
         "revision": o.revision,

@@ -403,8 +403,8 @@ def test_what_figures_hold_for():
     assert "QUICK" not in head and "ABORTED" not in head
     assert "QUICK" in "\n".join(about.lines(INFO | {"quick": True}))
     assert "not seen" in "\n".join(about.lines(INFO | {"asks_for_crc": {"siw": None}}))
-    assert about.machine("vendor_id\t: User Mode Linux\nmodel name\t: UML\n") == "User Mode Linux"
-    assert "emulated" in about.machine("model name\t: QEMU TCG CPU version 2.5+\n")
+    assert about.machine("model name\t: Some CPU\n", "7.2.12-rurdma-uml") == "User Mode Linux (Some CPU)"
+    assert "emulated" in about.machine("model name\t: QEMU TCG CPU version 2.5+\n", "7.2.12+deb13-amd64")
 
 
 def test_page():
