@@ -87,6 +87,11 @@ def test_send_local_protection(vt):
     vt("send_local_protection")
 
 
+def test_list_fails_in_turn(vt):
+    """What stands before a request that fails is done, what stands behind it is flushed."""
+    vt("list_fails_in_turn")
+
+
 def test_recv_local_protection(vt):
     """Wrong key, bounds or right of a receive; RoCE: remote operation error."""
     vt("recv_local_protection")

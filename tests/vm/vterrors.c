@@ -278,6 +278,42 @@ static void send_local_protection(void)
 	}
 }
 
+/* Of a list, what stands before a request that fails is done, and what stands behind it is flushed. */
+static void list_fails_in_turn(void)
+{
+	enum { BEFORE = 3, ALL = 5 };
+	struct ibv_send_wr wr[ALL] = {}, *bad;
+	struct ibv_sge sge[ALL];
+	struct buf a, b;
+
+	connect_ends(&c, &s, NULL);
+	a = new_buf(c.pd, ALL * 4096);
+	b = new_buf(s.pd, ALL * 4096);
+	fill(a.p, a.len, 1);
+	for (int i = 0; i < ALL; i++) {
+		struct ibv_sge to = sge_of(&b, i * 4096, 4096);
+
+		OK(try_recv(s.qp, i, &to, 1));
+		sge[i] = sge_of(&a, i * 4096, 4096);
+		wr[i] = (struct ibv_send_wr) {
+			.wr_id = i, .next = i + 1 < ALL ? &wr[i + 1] : NULL, .sg_list = &sge[i],
+			.num_sge = 1, .opcode = IBV_WR_SEND, .send_flags = IBV_SEND_SIGNALED,
+		};
+	}
+	sge[BEFORE].lkey ^= 0x5500;
+	OK(ibv_post_send(c.qp, wr, &bad));
+	for (int i = 0; i < BEFORE; i++) {
+		DONE(c.scq, i);
+		EQ(DONE(s.rcq, i).byte_len, 4096);
+	}
+	DONE_WITH(c.scq, BEFORE, LOC_PROT_ERR);
+	for (int i = BEFORE + 1; i < ALL; i++)
+		DONE_WITH(c.scq, i, WR_FLUSH_ERR);
+	VERIFY(b.p, BEFORE * 4096, 1);
+	UNTOUCHED(b.p + BEFORE * 4096, (ALL - BEFORE) * 4096, 0);
+	one_in_error();
+}
+
 static void recv_local_protection(void)
 {
 	for (int i = 0; i < 3; i++) {
@@ -435,8 +471,8 @@ static const struct test tests[] = {
 	T(write_wrong_key), T(read_wrong_key), T(write_out_of_bounds), T(read_out_of_bounds),
 	T(write_without_right), T(read_without_right), T(write_other_pd), T(read_other_pd),
 	T(write_dead_key), T(read_dead_key), T(send_inv_refused), T(no_receive_posted),
-	T(receive_too_small), T(send_local_protection), T(recv_local_protection),
-	T(read_sink_protection), T(flush_on_error), T(flush_on_peer_disconnect),
+	T(receive_too_small), T(send_local_protection), T(list_fails_in_turn),
+	T(recv_local_protection), T(read_sink_protection), T(flush_on_error), T(flush_on_peer_disconnect),
 	T(flush_on_own_disconnect), T(destroy_busy), T(exit_busy),
 };
 

@@ -222,7 +222,10 @@ impl Tx {
             }
             match self.build(qp, &link, context) {
                 Ok(()) => (),
-                Err(Stop::Failed) => continue,
+                Err(Stop::Failed) => {
+                    // What was built before it leaves, and is complete, before the flush.
+                    self.flush_frags(qp, &link, context);
+                }
                 Err(Stop::NoMemory) if self.frags.is_empty() => return Turn::More,
                 Err(Stop::NoMemory) => (),
                 Err(Stop::Idle) if self.frags.is_empty() => {
