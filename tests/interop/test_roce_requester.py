@@ -624,6 +624,53 @@ def test_read_response_of_a_wrong_length(roce_lab, index, n):
         assert s.peek(8192 + index * MTU, 1) == b"\0"
 
 
+@pytest.mark.parametrize("index", range(3))
+def test_read_response_of_a_wrong_place(roce_lab, index):
+    """What begins or ends where the answer does not is none: the request fails, and nothing is placed."""
+    places = [rp.READ_FIRST, rp.READ_MIDDLE, rp.READ_LAST]
+    for op in {*places, rp.READ_ONLY} - {places[index]}:
+        with roce_lab.qp(timeout=PATIENT) as s:
+            s.p(f"read 8192 {3 * MTU} {ADDR} {KEY}")
+            s.p("send 0 1")
+            psn = s.asked(rp.READ_REQUEST).psn
+            for i in range(index):
+                response(s, psn, i, 3, b"a" * MTU)
+            s.peer.send(op, plus(psn, index), *(rp.aeth(ACK, 0),) * (op != rp.READ_MIDDLE), payload=b"!" * MTU)
+            failing(s, 1, BAD_RESPONSE, 2)
+            assert s.peek(8192 + index * MTU, 8) == bytes(8)
+
+
+def test_read_response_goes_on(roce_lab):
+    """The rest is asked for again, and the peer goes on with a MIDDLE, as rxe does, or as if it had never stopped."""
+    data = random.randbytes(4 * MTU)
+    with roce_lab.qp(timeout=PATIENT) as s:
+        s.p(f"read 8192 {4 * MTU} {ADDR} {KEY}")
+        psn = s.asked(rp.READ_REQUEST).psn
+        response(s, psn, 0, 4, data[:MTU])
+        response(s, psn, 2, 4, b"!" * MTU)
+        again(s, plus(psn))
+        assert s.asked(rp.READ_REQUEST).reth == (ADDR + MTU, KEY, 3 * MTU)
+        for i in range(1, 4):
+            response(s, psn, i, 4, data[i * MTU : (i + 1) * MTU])
+        done(s, 1)
+        assert s.peek(8192, 4 * MTU) == data
+
+
+@pytest.mark.parametrize("syndrome", [NAK_SEQUENCE, NAK_ACCESS, RNR | 1, 0x40])
+@pytest.mark.parametrize("what", ["read", "fadd"])
+def test_response_that_refuses(roce_lab, what, syndrome):
+    """Only an acknowledge refuses: a response whose syndrome says so is none."""
+    with roce_lab.qp(timeout=PATIENT) as s:
+        s.p(f"read 8192 8 {ADDR} {KEY}" if what == "read" else f"fadd 8192 {ADDR} {KEY} 1")
+        psn = s.asked(rp.READ_REQUEST if what == "read" else rp.FETCH_ADD).psn
+        if what == "read":
+            s.peer.send(rp.READ_ONLY, psn, rp.aeth(syndrome, 1), payload=b"8 bytes.")
+        else:
+            s.peer.send(rp.ATOMIC_ACK, psn, rp.aeth(syndrome, 1), rp.atomic_ack(1))
+        failing(s, 1, BAD_RESPONSE)
+        assert s.peek(8192, 8) == bytes(8)
+
+
 def test_implied_sequence_error(roce_lab):
     """What is behind a read is acknowledged, and the read is not answered: both come again (section 9.7.5.2.8)."""
     for kind in ("read", "fadd"):

@@ -289,7 +289,10 @@ fn outstanding_requests() {
     assert_eq!(r.atomic_response(Psn::new(0)), place);
     r.placed(Psn::new(0));
     assert_eq!(send(&mut r), [2]);
-    assert_eq!(r.read_response(Psn::new(1), 0), Effect::Progress);
+    assert_eq!(
+        r.read_response(Psn::new(1), Place::Only, 0),
+        Effect::Progress
+    );
     assert_eq!(send(&mut r), [3]);
     assert_eq!(done(&mut r), [0, 1]);
     assert!(r.may_ask());
@@ -704,12 +707,13 @@ fn wrong_answers() {
     let mut r = requester(1, 7);
     push(&mut r, Kind::Empty, false, 0);
     send(&mut r);
-    assert_eq!(r.read_response(Psn::new(0), 8), Effect::Failed(BAD_RESP));
+    let data = |r: &mut Requester<Vec<Slot>>| r.read_response(Psn::new(0), Place::Only, 8);
+    assert_eq!(data(&mut r), Effect::Failed(BAD_RESP));
     assert_eq!(r.atomic_response(Psn::new(0)), Effect::Failed(BAD_RESP));
     let mut r = requester(1, 7);
     push(&mut r, Kind::Atomic, false, 0);
     send(&mut r);
-    assert_eq!(r.read_response(Psn::new(0), 8), Effect::Failed(BAD_RESP));
+    assert_eq!(data(&mut r), Effect::Failed(BAD_RESP));
 }
 
 /// What was missing has come meanwhile: nobody is told that it is, or asked to come again.
@@ -763,7 +767,8 @@ fn a_long_read_is_not_done_by_a_far_answer() {
     let next = r.next().unwrap();
     r.sent(&next);
     for psn in 0..PACKETS - 1 {
-        let effect = r.read_response(Psn::new(psn), MTU.bytes());
+        let place = Place::of(psn == 0, false);
+        let effect = r.read_response(Psn::new(psn), place, MTU.bytes());
         assert!(matches!(effect, Effect::Place { cookie: 1, .. }));
         r.placed(Psn::new(psn));
     }
@@ -781,11 +786,11 @@ fn a_long_read_is_not_done_by_a_far_answer() {
     while let Ok(next) = r.next() {
         r.sent(&next);
     }
-    r.read_response(Psn::new(2 * PACKETS), MTU.bytes());
+    r.read_response(Psn::new(2 * PACKETS), Place::Middle, MTU.bytes());
     assert_eq!(r.take_done(), None, "its last packet has not come");
     let last = Psn::new(PACKETS - 1);
     assert!(matches!(
-        r.read_response(last, MTU.bytes()),
+        r.read_response(last, Place::Last, MTU.bytes()),
         Effect::Place { cookie: 1, .. }
     ));
     r.placed(last);

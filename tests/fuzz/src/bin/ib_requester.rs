@@ -370,8 +370,8 @@ impl Model {
         self.effect(number, known, effect);
     }
 
-    /// A read response of `len` bytes, or the answer to an atomic.
-    fn respond(&mut self, psn: Psn, len: Option<u32>) {
+    /// A read response of `len` bytes that is for this place, or the answer to an atomic.
+    fn respond(&mut self, psn: Psn, place: Place, len: Option<u32>) {
         let number = self.number(psn);
         let known = self.hear(number, number);
         let at = self
@@ -380,7 +380,7 @@ impl Model {
             .position(|w| w.first <= number && number < w.end());
         let in_turn = at.is_some_and(|at| !self.work.iter().take(at).any(Work::asks));
         let effect = match len {
-            Some(len) => self.requester.read_response(psn, len),
+            Some(len) => self.requester.read_response(psn, place, len),
             None => self.requester.atomic_response(psn),
         };
         let placed = match (effect, at) {
@@ -394,6 +394,8 @@ impl Model {
                         let left = w.request.length - offset;
                         assert_eq!(offset, w.placed as u32 * self.limits.mtu.bytes());
                         assert_eq!(len, Some(left.min(self.limits.mtu.bytes())));
+                        assert_eq!(place.ends(), left <= self.limits.mtu.bytes());
+                        assert!(place.begins() || w.placed != 0);
                     }
                     Kind::Atomic => assert!(len.is_none() && offset == 0),
                     other => panic!("{other:?} has no data"),
@@ -447,11 +449,12 @@ impl Model {
             Kind::Read => {
                 let packets = mtu.packets(n.piece.len);
                 for i in 0..packets {
-                    self.respond(n.psn.plus(i), Some(mtu.piece(n.piece.len, i).len));
+                    let piece = mtu.piece(n.piece.len, i);
+                    self.respond(n.psn.plus(i), piece.place, Some(piece.len));
                 }
             }
-            Kind::Atomic => self.respond(n.psn, None),
-            Kind::Empty => self.respond(n.psn, Some(0)),
+            Kind::Atomic => self.respond(n.psn, Place::Only, None),
+            Kind::Empty => self.respond(n.psn, Place::Only, Some(0)),
         }
     }
 
@@ -517,11 +520,12 @@ fuzz_target!(|bytes: &[u8]| {
             9 => {
                 let psn = psn(&m, &mut input);
                 let len = u32::from(input.word());
-                m.respond(psn, Some(len));
+                let place = Place::of(op & 0x10 != 0, op & 0x20 != 0);
+                m.respond(psn, place, Some(len));
             }
             10 => {
                 let psn = psn(&m, &mut input);
-                m.respond(psn, None);
+                m.respond(psn, Place::Only, None);
             }
             11 => m.time_out(),
             12 => m.rnr_over(),
@@ -537,16 +541,16 @@ fuzz_target!(|bytes: &[u8]| {
             14 => {
                 let next = m.work.iter().find(|w| w.asks()).map(|w| {
                     let mtu = m.limits.mtu.bytes();
-                    let len = (w.request.length - w.placed as u32 * mtu).min(mtu);
-                    let len = match w.request.kind {
-                        Kind::Read => Some(len),
-                        Kind::Empty => Some(0),
-                        _ => None,
+                    let left = w.request.length - w.placed as u32 * mtu;
+                    let (place, len) = match w.request.kind {
+                        Kind::Read => (Place::of(w.placed == 0, left <= mtu), Some(left.min(mtu))),
+                        Kind::Empty => (Place::Only, Some(0)),
+                        _ => (Place::Only, None),
                     };
-                    (Model::psn(w.first + w.placed), len)
+                    (Model::psn(w.first + w.placed), place, len)
                 });
-                if let Some((psn, len)) = next {
-                    m.respond(psn, len);
+                if let Some((psn, place, len)) = next {
+                    m.respond(psn, place, len);
                 }
             }
             _ => {

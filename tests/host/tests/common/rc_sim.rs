@@ -507,9 +507,10 @@ impl<D: Dice> Sim<D> {
                 self.tries.told(self.number(before));
                 self.requester.acknowledged(p.psn, syndrome)
             }
-            Op::ReadResponse(_) => {
+            Op::ReadResponse(place) => {
                 in_turn = self.tries.answered(number);
-                self.requester.read_response(p.psn, r.payload_len as u32)
+                let len = r.payload_len as u32;
+                self.requester.read_response(p.psn, place, len)
             }
             Op::AtomicAcknowledge => {
                 in_turn = self.tries.answered(number);

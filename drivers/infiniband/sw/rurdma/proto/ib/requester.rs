@@ -52,6 +52,8 @@ pub struct Slot {
     first: Psn,
     /// Numbers that it takes.
     packets: u32,
+    /// Of a read: the packet from which on it was asked for last. Answers begin there, or go on.
+    asked_from: u32,
     /// Not 0: it cannot be executed, and fails with this `ib_wc_status` in its turn.
     refused: u8,
 }
@@ -283,6 +285,7 @@ impl<S: DerefMut<Target = [Slot]>> Requester<S> {
                 request,
                 first,
                 packets,
+                asked_from: 0,
                 refused: 0,
             };
             self.tail = self.tail.wrapping_add(1);
@@ -386,6 +389,10 @@ impl<S: DerefMut<Target = [Slot]>> Requester<S> {
         };
         if self.packet == 0 && next.request.kind != Kind::Plain {
             self.reads += 1;
+        }
+        let from = self.packet;
+        if let Some(slot) = self.slot_mut(self.at) {
+            slot.asked_from = from;
         }
         self.packet += taken;
         let behind = next.psn.plus(taken);
@@ -608,15 +615,22 @@ impl<S: DerefMut<Target = [Slot]>> Requester<S> {
         }
     }
 
-    /// A packet of a read response has come. After [`Effect::Place`] and the placement:
-    /// [`Self::placed`].
-    pub fn read_response(&mut self, psn: Psn, len: u32) -> Effect {
+    /// A packet of a read response has come, which says that it is for this place. After [`Effect::Place`] and the
+    /// placement: [`Self::placed`].
+    pub fn read_response(&mut self, psn: Psn, place: Place, len: u32) -> Effect {
         match self.response(psn) {
             Ok(slot) => match slot.request.kind {
                 Kind::Read => {
                     let index = psn.distance_from(slot.first);
                     let piece = self.limits.mtu.piece(slot.request.length, index);
-                    if len != piece.len {
+                    // FIRST and ONLY stand where an answer begins, LAST and ONLY at its end (section 9.7.5.2.4). What
+                    // was asked for again in its middle may begin there, or go on: responders differ, and the answer
+                    // to what was asked before may have been on its way.
+                    let begins = match index {
+                        0 => place.begins(),
+                        i => !place.begins() || i == slot.asked_from,
+                    };
+                    if !begins || place.ends() != piece.place.ends() || len != piece.len {
                         return Effect::Failed(BAD_RESP);
                     }
                     Effect::Place {
@@ -624,12 +638,21 @@ impl<S: DerefMut<Target = [Slot]>> Requester<S> {
                         offset: piece.offset,
                     }
                 }
-                Kind::Empty if len == 0 => {
+                Kind::Empty if len == 0 && place == Place::Only => {
                     self.placed(psn);
                     Effect::Progress
                 }
                 _ => Effect::Failed(BAD_RESP),
             },
+            Err(effect) => effect,
+        }
+    }
+
+    /// A response has come that says otherwise than that it is one: an acknowledge of this number refuses, or asks for
+    /// time, but no response does (section 9.7.5.1.1). `Failed`, if it is the next one.
+    pub fn contradictory_response(&mut self, psn: Psn) -> Effect {
+        match self.response(psn) {
+            Ok(_) => Effect::Failed(BAD_RESP),
             Err(effect) => effect,
         }
     }

@@ -536,7 +536,16 @@ fn answered(qp: &Arc<Qp>, c: &mut Connected, d: &Datagram<'_>, r: &Received) {
             Some(syndrome) => c.requester.acknowledged(p.psn, syndrome),
             None => Effect::None,
         },
-        Op::ReadResponse(_) => c.requester.read_response(p.psn, r.payload_len as u32),
+        // (One from the middle has no AETH, and says nothing.)
+        Op::ReadResponse(_) | Op::AtomicAcknowledge
+            if Syndrome::from_number(p.syndrome) != Some(Syndrome::Ack) =>
+        {
+            c.requester.contradictory_response(p.psn)
+        }
+        Op::ReadResponse(place) => {
+            let len = r.payload_len as u32;
+            c.requester.read_response(p.psn, place, len)
+        }
         Op::AtomicAcknowledge => c.requester.atomic_response(p.psn),
         _ => Effect::None,
     };
