@@ -429,6 +429,17 @@ def test_not_ready_for_immediate_data(roce_lab):
         assert s.peek(0, MTU + 4) == b"w" * MTU + b"last"
 
 
+def test_doubled_request_without_receive(roce_lab):
+    """It is refused each time, since the first refusal may be lost, and counts once in the time that it is to wait."""
+    was = roce_lab.counter("receiver_not_ready")
+    with roce_lab.qp(rnrtimer=0) as s:  # 655 ms
+        for _ in range(3):
+            s.say(rp.SEND_ONLY, s.psn, payload=b"early", ack=True)
+            s.told(s.psn, RNR)
+        assert roce_lab.counter("receiver_not_ready") == was + 1
+        s.works()
+
+
 def test_requests_without_receive_go_on(roce_lab):
     """WRITE and READ take none."""
     was = roce_lab.counter("receiver_not_ready")

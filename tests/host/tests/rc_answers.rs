@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! RC, one rule at a time: what answers say of themselves.
+//! RC, one rule at a time: what answers say of themselves, and requests that come twice.
 
 #![allow(missing_docs)]
 
 use rurdma_host_tests::proto::ib::cut::Mtu;
 use rurdma_host_tests::proto::ib::requester::{Effect, Kind, Limits, Request, Requester, Slot};
+use rurdma_host_tests::proto::ib::responder::{Responder, Verdict};
+use rurdma_host_tests::proto::ib::responses::Resource;
 use rurdma_host_tests::proto::serial::Psn;
-use rurdma_host_tests::proto::wire::ib::opcode::Place;
+use rurdma_host_tests::proto::wire::ib::opcode::{Extra, Op, Opcode, Place, Service};
+use rurdma_host_tests::proto::wire::ib::packet::{Packet, Received};
 
 const MTU: Mtu = Mtu::MIN;
 /// `IB_WC_BAD_RESP_ERR`.
@@ -131,4 +134,36 @@ fn a_response_that_refuses() {
     answer_part(&mut r, 0, Place::First);
     assert_eq!(told(&mut r, 0), Effect::None, "over");
     assert_eq!(told(&mut r, 1), BAD);
+}
+
+/// A request that the network doubles finds no receive once; one that comes again in its time does twice.
+#[test]
+fn a_request_without_receive_counts_once() {
+    const CODE: u8 = 1; // 10 microseconds
+    let at = |us: u64| us * 1000;
+    let mut r = Responder::new(vec![Resource::EMPTY; 8]);
+    r.begin(Service::Rc, MTU, Psn::new(0), 4);
+    assert!(r.finds_no_receive(CODE, at(100)));
+    assert!(!r.finds_no_receive(CODE, at(100)));
+    assert!(!r.finds_no_receive(CODE, at(109)));
+    assert!(r.finds_no_receive(CODE, at(110)));
+    assert!(!r.finds_no_receive(CODE, at(111)));
+    // The next one is another one.
+    let opcode = Opcode {
+        service: Service::Rc,
+        op: Op::Send(Place::Only, Extra::None),
+    };
+    let send = Received {
+        packet: Packet::new(opcode, 7, Psn::new(0)),
+        payload_at: 0,
+        payload_len: 0,
+    };
+    match r.receive(&send) {
+        Verdict::Execute(step) => r.accept(&send, &step, 0).unwrap(),
+        v => panic!("{v:?}"),
+    }
+    assert!(r.finds_no_receive(CODE, at(112)));
+    // So is that of another life, whatever its number.
+    r.begin(Service::Rc, MTU, Psn::new(1), 4);
+    assert!(r.finds_no_receive(CODE, at(113)));
 }

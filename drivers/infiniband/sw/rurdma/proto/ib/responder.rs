@@ -14,7 +14,7 @@ use crate::proto::serial::Psn;
 use crate::proto::wire::ib::flush::FlushKind;
 use crate::proto::wire::ib::opcode::{Extra, Op, Place, Service};
 use crate::proto::wire::ib::packet::{Atomic, Received, Remote};
-use crate::proto::wire::ib::syndrome::{Nak, Syndrome};
+use crate::proto::wire::ib::syndrome::{rnr_timer_us, Nak, Syndrome};
 use crate::proto::wqe::MAX_MSG;
 use core::ops::DerefMut;
 
@@ -105,6 +105,8 @@ pub struct Responder<S> {
     message: Message,
     /// The requester knows that a packet is missing, or that we are not ready.
     told: bool,
+    /// The request that found no receive last, and until when, in nanoseconds, its requester was asked to wait.
+    not_ready: Option<(Psn, u64)>,
     /// Answers on their way.
     pub responses: Responses<S>,
 }
@@ -119,6 +121,7 @@ impl<S: DerefMut<Target = [Resource]>> Responder<S> {
             msn: 0,
             message: Message::None,
             told: false,
+            not_ready: None,
             responses: Responses::new(slots, 0),
         }
     }
@@ -132,6 +135,7 @@ impl<S: DerefMut<Target = [Resource]>> Responder<S> {
         self.msn = 0;
         self.message = Message::None;
         self.told = false;
+        self.not_ready = None;
         self.responses.reset(depth);
     }
 
@@ -330,6 +334,18 @@ impl<S: DerefMut<Target = [Resource]>> Responder<S> {
         }
         self.told = true;
         self.say(self.expected, Syndrome::Rnr(timer));
+    }
+
+    /// The request that is expected finds no receive, at this time in nanoseconds. Whether it is the first time that
+    /// it comes: before the time is over that the requester is asked to wait, only the network says it again.
+    pub fn finds_no_receive(&mut self, timer: u8, now: u64) -> bool {
+        let again = |(psn, until): (Psn, u64)| psn == self.expected && now < until;
+        if self.not_ready.is_some_and(again) {
+            return false;
+        }
+        let until = now + u64::from(rnr_timer_us(timer)) * 1000;
+        self.not_ready = Some((self.expected, until));
+        true
     }
 
     /// It may not be executed, or could not: the requester is told.

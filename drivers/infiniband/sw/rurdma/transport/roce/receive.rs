@@ -278,7 +278,10 @@ fn request(qp: &Arc<Qp>, c: &mut Connected, d: &Datagram<'_>, r: &Received) {
                     }
                     Err(Refusal::NotReady) => {
                         let timer = qp.roce().map_or(0, |q| q.path().attr.min_rnr_timer);
-                        qp.dev.counters.count(Counter::ReceiverNotReady);
+                        let now = time::monotonic_raw_ns();
+                        if c.responder.finds_no_receive(timer, now) {
+                            qp.dev.counters.count(Counter::ReceiverNotReady);
+                        }
                         c.responder.not_ready(timer);
                     }
                     // Of UC nobody is told: the message is lost (section 9.8.2.2), and its receive is the next
