@@ -270,6 +270,15 @@ def test_ud_sends(roce_lab, n):
         assert [s.p.good()["wr"] for _ in range(2)] == [1, 2]
 
 
+def test_ud_numbers(roce_lab):
+    """They count up from the number that the QP was given, whoever the datagrams are for (section 9.8.3)."""
+    with roce_lab.qp("ud") as s:
+        for i in range(4):
+            s.p(f"send 0 1 qpn={4660 + i}")
+        got = [s.peer.recv().psn for _ in range(4)]
+        assert got == [plus(SQ_PSN, i) for i in range(4)]
+
+
 def test_ud_controlled_qkey(roce_lab):
     """A Q_Key with its highest bit set stands for the QP's own (section 10.2.5)."""
     with roce_lab.qp("ud", qkey=0x33333333) as s:

@@ -49,7 +49,7 @@ impl Tx {
         if state != QpState::Rts || !qp.sent.lock().has_room() {
             return Err(Stop::Idle);
         }
-        let (buf, consumer, out) = self.parts();
+        let (buf, consumer, out, datagrams) = self.parts();
         let units = match next_send(&qp.sq, consumer, buf) {
             Ok(Some(units)) => units,
             Ok(None) => return Err(Stop::Idle),
@@ -71,8 +71,12 @@ impl Tx {
                 return Ok(());
             }
             Ok(wqe) => {
-                let done = match transmit(qp, path, out, way, &wqe) {
-                    Ok(()) => status::SUCCESS,
+                let psn = Psn::new(path.attr.sq_psn).plus(*datagrams);
+                let done = match transmit(qp, path, out, way, &wqe, psn) {
+                    Ok(()) => {
+                        *datagrams = datagrams.wrapping_add(1);
+                        status::SUCCESS
+                    }
                     // It is not sent now: as if it were lost on the way.
                     Err(Unsent::Lost) => status::SUCCESS,
                     Err(Unsent::Refused(status)) => status,
@@ -133,6 +137,7 @@ fn transmit(
     out: &mut Out,
     way: &mut Way<'_>,
     wqe: &SendWqe<'_>,
+    psn: Psn,
 ) -> Result<(), Unsent> {
     let ud = wqe.ud.ok_or(Unsent::Refused(status::LOC_QP_OP_ERR))?;
     let ah: Arc<Ah> = qp
@@ -167,7 +172,7 @@ fn transmit(
                 op: Op::Send(Place::Only, extra),
             },
             ud.remote_qpn,
-            Psn::new(0),
+            psn,
         )
     };
     let port = source_port(ah.av.flow_label, qp.number, ud.remote_qpn);

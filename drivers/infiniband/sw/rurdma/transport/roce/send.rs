@@ -62,6 +62,8 @@ pub(super) struct Tx {
     out: Out,
     /// Answers have their turn.
     answering: bool,
+    /// Datagrams that were sent, which their numbers count.
+    datagrams: u32,
 }
 
 impl Tx {
@@ -71,6 +73,7 @@ impl Tx {
             buf: [0; MAX_SEND_BYTES],
             out: Out::new(),
             answering: false,
+            datagrams: 0,
         }
     }
 
@@ -79,9 +82,16 @@ impl Tx {
         *self = Self::new();
     }
 
-    /// Where work requests are taken to, from where on, and where packets go.
-    pub(super) fn parts(&mut self) -> (&mut SendBuf, &mut Consumer, &mut Out) {
-        (&mut self.buf, &mut self.consumer, &mut self.out)
+    /// Where work requests are taken to, from where on, where packets go, and how many datagrams have.
+    pub(super) fn parts(&mut self) -> (&mut SendBuf, &mut Consumer, &mut Out, &mut u32) {
+        let Self {
+            buf,
+            consumer,
+            out,
+            datagrams,
+            ..
+        } = self;
+        (buf, consumer, out, datagrams)
     }
 
     /// Sends what there is to send, as the budget allows. Whatever was built has left at the end.
