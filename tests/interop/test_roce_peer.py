@@ -396,6 +396,11 @@ def test_duplicate_atomic_is_replayed(roce_lab):
             s.say(rp.FETCH_ADD, psn, atomic_eth(addr, key, 10), ack=True)
             a = s.recv_answer()
             assert (a.op, a.psn, a.msn, a.original) == (rp.ATOMIC_ACK, psn, msn, original)
+        # Another operation of the same number is no duplicate of it.
+        for op in (rp.CMP_SWAP, rp.READ_REQUEST, rp.ATOMIC_WRITE):
+            eth = atomic_eth(addr, key, 10) if op == rp.CMP_SWAP else reth(addr, key, 8)
+            s.say(op, results[0][0], eth, payload=bytes(8) if op == rp.ATOMIC_WRITE else b"", ack=True)
+        assert s.peer.quiet(0.05)
         assert u64(s.peek(0, 8)) == 12345
         s.works()
 

@@ -167,3 +167,52 @@ fn a_request_without_receive_counts_once() {
     r.begin(Service::Rc, MTU, Psn::new(1), 4);
     assert!(r.finds_no_receive(CODE, at(113)));
 }
+
+/// A request as it is received: one that has an answer of its own, of 8 bytes if it has any.
+fn answered(op: Op, psn: u32) -> Received {
+    let service = Service::Rc;
+    let mut r = Received {
+        packet: Packet::new(Opcode { service, op }, 7, Psn::new(psn)),
+        payload_at: 0,
+        payload_len: if op == Op::AtomicWrite { 8 } else { 0 },
+    };
+    r.packet.flush = 1;
+    r.packet.remote.length = 8;
+    r
+}
+
+/// What was done is answered again to the operation that it was, and to no other, be it one of the same kind.
+#[test]
+fn an_answer_is_repeated_to_its_own_request() {
+    const OPS: [Op; 5] = [
+        Op::CmpSwp,
+        Op::FetchAdd,
+        Op::AtomicWrite,
+        Op::Flush,
+        Op::ReadRequest,
+    ];
+    for had in OPS {
+        for asks in OPS {
+            let mut r = Responder::new(vec![Resource::EMPTY; 8]);
+            r.begin(Service::Rc, MTU, Psn::new(0), 4);
+            for (psn, op) in [had, Op::Flush].into_iter().enumerate() {
+                let request = answered(op, psn as u32);
+                match r.receive(&request) {
+                    Verdict::Execute(step) => r.accept(&request, &step, 5).unwrap(),
+                    v => panic!("{v:?}"),
+                }
+            }
+            while r.responses.peek(MTU).is_some() {
+                r.responses.sent();
+            }
+            let verdict = r.receive(&answered(asks, 0));
+            let right = if asks == had {
+                Verdict::Repeat
+            } else {
+                Verdict::Drop
+            };
+            assert_eq!(verdict, right, "{asks:?} after {had:?}");
+            assert_eq!(r.responses.peek(MTU).is_some(), asks == had);
+        }
+    }
+}

@@ -297,7 +297,8 @@ impl<S: DerefMut<Target = [Resource]>> Responder<S> {
             if let Answer::Read(remote) = answer {
                 packets = self.mtu.packets(remote.length);
             }
-            if let Err(e) = self.responses.push(answer, psn, packets, msn) {
+            let request = r.packet.opcode.op;
+            if let Err(e) = self.responses.push(request, answer, psn, packets, msn) {
                 self.refuse(Nak::InvalidRequest);
                 return Err(e);
             }
@@ -366,10 +367,11 @@ impl<S: DerefMut<Target = [Resource]>> Responder<S> {
     /// A request that was executed comes again (section 9.7.4.1.1 and 9.7.5.1.5).
     fn duplicate(&mut self, r: &Received) -> Verdict {
         let p = &r.packet;
-        let known = match p.opcode.op {
-            Op::ReadRequest => self.responses.again(p.psn, Some((p.remote, self.mtu))),
+        let op = p.opcode.op;
+        let known = match op {
+            Op::ReadRequest => self.responses.again(op, p.psn, Some((p.remote, self.mtu))),
             Op::CmpSwp | Op::FetchAdd | Op::Flush | Op::AtomicWrite => {
-                self.responses.again(p.psn, None)
+                self.responses.again(op, p.psn, None)
             }
             _ => {
                 // Everything so far has arrived; a refusal says that, too.

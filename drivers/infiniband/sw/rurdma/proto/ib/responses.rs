@@ -9,6 +9,7 @@
 
 use super::cut::{Mtu, Piece};
 use crate::proto::serial::Psn;
+use crate::proto::wire::ib::opcode::Op;
 use crate::proto::wire::ib::packet::Remote;
 use crate::proto::wire::ib::syndrome::{Nak, Syndrome};
 use core::ops::DerefMut;
@@ -37,6 +38,8 @@ impl Answer {
 /// A request with an answer of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resource {
+    /// What the request was.
+    request: Op,
     /// The answer.
     answer: Answer,
     /// Number of the request, and of the first packet of the answer.
@@ -54,6 +57,7 @@ pub struct Resource {
 impl Resource {
     /// An unused slot.
     pub const EMPTY: Resource = Resource {
+        request: Op::FetchAdd,
         answer: Answer::Atomic(0),
         first: Psn::new(0),
         packets: 0,
@@ -190,6 +194,7 @@ impl<S: DerefMut<Target = [Resource]>> Responses<S> {
     /// A request was executed, or a read accepted: its answer follows when it is its turn.
     pub fn push(
         &mut self,
+        request: Op,
         answer: Answer,
         psn: Psn,
         packets: u32,
@@ -198,6 +203,7 @@ impl<S: DerefMut<Target = [Resource]>> Responses<S> {
         self.make_room(answer)?;
         let number = self.next;
         *self.slot(number).ok_or(TooMany)? = Resource {
+            request,
             answer,
             first: psn,
             packets,
@@ -296,8 +302,8 @@ impl<S: DerefMut<Target = [Resource]>> Responses<S> {
 
     /// A request with an answer comes again, from this packet on: that is answered again (section
     /// 9.7.5.2.5). A read may ask for less than it did, never for more. False if it is not known any
-    /// more, or is another one: then it is ignored (section 9.7.5.1.5).
-    pub fn again(&mut self, psn: Psn, read: Option<(Remote, Mtu)>) -> bool {
+    /// more, or is another one, be it another atomic: then it is ignored (section 9.7.5.1.5).
+    pub fn again(&mut self, request: Op, psn: Psn, read: Option<(Remote, Mtu)>) -> bool {
         let pending = self.next.wrapping_sub(self.unsent);
         for back in 1..=self.known {
             let number = self.next.wrapping_sub(back);
@@ -307,6 +313,10 @@ impl<S: DerefMut<Target = [Resource]>> Responses<S> {
             let skipped = psn.distance_from(r.first);
             if skipped >= r.packets {
                 continue;
+            }
+            // The result of one operation is none of another.
+            if request != r.request {
+                return false;
             }
             match (&r.answer, read) {
                 (Answer::Read(had), Some((asks, mtu))) => {
