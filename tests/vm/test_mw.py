@@ -126,3 +126,8 @@ def test_mw_killed(node):
 def test_mw_closing_waits(vt):
     """With writes on their way: when a window is closed, nobody writes by way of it any more."""
     vt("mw_closing_waits")
+
+
+def test_mw_cq_lost(vt):
+    """The CQ overflows by bindings: CQ_ERR, QP_FATAL, and ERROR."""
+    vt("mw_cq_lost")

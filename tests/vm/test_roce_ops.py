@@ -82,6 +82,11 @@ def test_sqe(pair, kind):
     vtops(pair, kind, program="vtsqe")
 
 
+def test_sqe_without_cq(pair):
+    """The CQ overflows while the send queue is flushed: CQ_ERR, QP_FATAL, and ERROR."""
+    vtops(pair, "lost", program="vtsqe")
+
+
 def test_rights(pair):
     """Each operation without each right, of the QP and of the region."""
     vtops(pair, "rights")

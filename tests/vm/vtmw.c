@@ -674,12 +674,36 @@ static void mw_closing_waits(void)
 	}
 }
 
+/* A binding that the CQ does not take is the end of the QP, as any other work request is. */
+static void mw_cq_lost(void)
+{
+	struct opt o = { .server_cqe = 4 };
+	struct ibv_mw *mw;
+	uint32_t rkey;
+	int depth;
+
+	connect_ends(&c, &s, &o);
+	b = new_buf_access(s.pd, LEN, BINDABLE);
+	mw = new_mw(s.pd, IBV_MW_TYPE_1);
+	depth = s.scq->cqe;
+	CHECK(depth < 32);
+	rkey = mw->rkey;
+	for (int i = 0; i <= depth; i++)
+		OK(try_bind(&s, i, mw, b.mr, (uintptr_t)b.p, LEN, READS, &rkey));
+	ASYNC(s.qp->context, CQ_ERR, s.scq);
+	ASYNC(s.qp->context, QP_FATAL, s.qp);
+	EQ(state_of(s.qp), IBV_QPS_ERR);
+	for (int i = 0; i < depth; i++)
+		EQ(DONE(s.scq, i).opcode, IBV_WC_BIND_MW);
+}
+
 static const struct test tests[] = {
 	T(mw_alloc), T(mw_type_1), T(mw_type_2), T(mw_not_bound), T(mw_type_1_again),
 	T(mw_type_1_unbind), T(mw_rights), T(mw_association), T(mw_after_the_qp),
 	T(mw_invalidate_local), T(mw_invalidate_refused), T(mw_invalidate_remote),
 	T(mw_invalidate_remote_refused), T(mw_dealloc), T(mw_busy), T(mw_zero_based),
 	T(mw_bind_errors), T(mw_post_errors), T(mw_exit), T(mw_closing_waits),
+	T(mw_cq_lost),
 };
 
 int main(int argc, char **argv)

@@ -211,8 +211,44 @@ static void sqe(bool ud)
 static void uc(void) { sqe(false); }
 static void ud(void) { sqe(true); }
 
+/* A CQ that takes no more of what is flushed is the end of the QP: it cannot tell what becomes of its sends. */
+static void lost(void)
+{
+	struct ibv_qp_init_attr init = { .qp_type = IBV_QPT_UD, .cap = { 64, 1, 1, 1, 0 } };
+	struct party p = new_party(true);
+	struct ibv_cq *cq = ibv_create_cq(B.ctx, 4, NULL, NULL, 0);
+	struct ibv_send_wr wrs[32], *bad;
+	struct ibv_sge sges[32];
+	struct ibv_qp *qp;
+	int depth;
+
+	CHECK(cq);
+	depth = cq->cqe;
+	CHECK(depth < 32);
+	init.send_cq = init.recv_cq = cq;
+	qp = ibv_create_qp(B.pd, &init);
+	CHECK(qp);
+	to_rts_ud(qp, QKEY);
+	for (int i = 0; i <= depth; i++) {
+		sges[i] = sge_of(&p.b, 0, LEN);
+		wrs[i] = wr_of(&p, i, &sges[i]);
+		wrs[i].next = i < depth ? &wrs[i + 1] : NULL;
+	}
+	sges[0].lkey ^= 0x5500;
+	OK(ibv_post_send(qp, wrs, &bad));
+	ASYNC(B.ctx, CQ_ERR, cq);
+	ASYNC(B.ctx, QP_FATAL, qp);
+	EQ(state_of(qp), IBV_QPS_ERR);
+	DONE_WITH(cq, 0, LOC_PROT_ERR);
+	for (int i = 1; i < depth; i++)
+		DONE_WITH(cq, i, WR_FLUSH_ERR);
+	OK(ibv_destroy_qp(qp));
+	OK(ibv_destroy_cq(cq));
+	gone(&p);
+}
+
 static const struct test tests[] = {
-	T(uc), T(ud),
+	T(uc), T(ud), T(lost),
 };
 
 int main(int argc, char **argv)

@@ -81,7 +81,7 @@ impl Qp {
     }
 
     /// SQE → RTS, by the queue's engine.
-    pub(crate) fn resume_send(&self, consumer: &mut Consumer) {
+    pub(crate) fn resume_send(self: &Arc<Self>, consumer: &mut Consumer) {
         self.flush_send(consumer);
         self.sent.lock().resume();
         // It may be in ERROR meanwhile.
@@ -168,19 +168,29 @@ impl Qp {
         self.recv_cq.push(&cqe, true)
     }
 
-    /// Flushes what was started, then what is in the send queue. By the queue's engine.
-    pub(crate) fn flush_send(&self, consumer: &mut Consumer) {
-        {
-            let mut sent = self.sent.lock();
-            sent.flush();
-            self.complete_sent(&mut sent);
+    /// Flushes what was started, then what is in the send queue. If the CQ does not take it, a QP in SQE fails: nobody
+    /// would wait for what is not told. By the queue's engine.
+    pub(crate) fn flush_send(self: &Arc<Self>, consumer: &mut Consumer) {
+        if self.flush_sent() || self.flush_posted(consumer) {
+            self.fail(Cause::Fatal);
         }
+    }
+
+    /// Flushes what was started. True if the CQ is lost.
+    fn flush_sent(&self) -> bool {
+        let mut sent = self.sent.lock();
+        sent.flush();
+        self.complete_sent(&mut sent)
+    }
+
+    /// Flushes what is in the send queue, as far as the CQ takes it. True if that is lost.
+    fn flush_posted(&self, consumer: &mut Consumer) -> bool {
         let mut buf: SendBuf = [0; MAX_SEND_BYTES];
         // What is posted meanwhile is flushed for whoever posts it, so that this ends.
         for _ in 0..self.sq.depth() {
             // An index or entry that makes no sense ends the queue: nothing behind it can be found.
             let Ok(Some(units)) = next_send(&self.sq, consumer, &mut buf) else {
-                return;
+                return false;
             };
             consumer.advance(units);
             let mut sent = self.sent.lock();
@@ -195,9 +205,10 @@ impl Qp {
                 sent.done(number, status::WR_FLUSH_ERR);
             }
             if self.complete_sent(&mut sent) {
-                return;
+                return true;
             }
         }
+        false
     }
 }
 

@@ -430,7 +430,12 @@ impl Tx {
             let mut sent = qp.sent.lock();
             let number = sent.start(record);
             sent.done(number, status::SUCCESS);
-            qp.complete_sent(&mut sent);
+            let lost = qp.complete_sent(&mut sent);
+            drop(sent);
+            if lost {
+                qp.fail(Cause::Fatal);
+                return Err(Stop::Failed);
+            }
             return Ok(true);
         }
         let number = qp.sent.lock().start(record);
