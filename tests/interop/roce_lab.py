@@ -24,7 +24,7 @@ INIT, RTR, RTS, SQD, ERROR = 1, 2, 3, 4, 6
 # Of completions; of asynchronous events.
 TOO_LONG, PROTECTION, FLUSHED, BAD_RESPONSE, INVALID, ACCESS, OPERATION = 1, 4, 5, 7, 9, 10, 11
 RETRY, RNR_RETRY = 12, 13
-EVENT_FATAL, EVENT_REQUEST, EVENT_ACCESS, EVENT_DRAINED = 1, 2, 3, 5
+EVENT_FATAL, EVENT_REQUEST, EVENT_ACCESS, EVENT_ESTABLISHED, EVENT_DRAINED = 1, 2, 3, 4, 5
 # A capture that begins and ends; what the core has to say of a request whose P_Keys differ, of MADs that make no
 # sense or come from nowhere, of links that come and go.
 MAY_BE_TOLD = (

@@ -12,9 +12,11 @@ import struct
 
 import pytest
 import roce_peer as rp
+from ends import Refused
 from roce_lab import (
     ERROR,
     EVENT_ACCESS,
+    EVENT_ESTABLISHED,
     EVENT_REQUEST,
     FLUSHED,
     MTU,
@@ -773,12 +775,17 @@ def test_connection_is_one_of_two_addresses(roce_lab):
 
 @pytest.mark.parametrize("state", ["init", "rtr", "rts", "sqd", "err", "reset"])
 def test_states(roce_lab, state):
-    """Requests are answered from RTR on; before, and in ERROR, the QP is not there."""
+    """Requests are answered from RTR on, where the first one is an event; before, and in ERROR, the QP is not there."""
     with roce_lab.qp(to=state if state in ("init", "rtr") else "rts") as s:
         if state in ("sqd", "err", "reset"):
             s.p(f"modify {state}")
         if state in ("rtr", "rts", "sqd"):
             s.works()
+            if state == "rtr":
+                assert s.p("async 5000")["event"] == EVENT_ESTABLISHED
+                s.works()
+            with pytest.raises(Refused):
+                s.p("async 0")
             return
         s.say(rp.WRITE_ONLY, s.psn, reth(0, 0, 0), ack=True)
         s.say(rp.SEND_ONLY, plus(s.psn), payload=b"x", ack=True)

@@ -6,7 +6,8 @@ import socket
 
 import pytest
 import roce_peer as rp
-from roce_lab import ERROR, MTU, PEER_QPN, RTS, SQ_PSN
+from ends import Refused
+from roce_lab import ERROR, EVENT_ESTABLISHED, MTU, PEER_QPN, RTS, SQ_PSN
 from roce_peer import QKEY, deth, imm, plus, reth
 
 pytestmark = pytest.mark.usefixtures("roce_harmless")
@@ -123,6 +124,22 @@ def test_uc_dropped(roce_lab, what):
         assert s.peek(0, 4) == bytes(4)
         assert uc_works(s)[0] == 1
         s.undisturbed()
+
+
+def test_uc_is_established(roce_lab):
+    """In RTR the first message that comes is an event, whatever was lost before it; nothing else is."""
+    with roce_lab.qp("uc", to="rtr") as s:
+        for op in (rp.SEND_LAST, rp.RESERVED[0]):
+            s.psn = plus(s.psn)
+            s.ask(op, payload=b"x")
+        with pytest.raises(Refused):
+            s.p("async 50")
+        for _ in range(2):
+            s.p("recv 4096 4096")
+            uc_works(s)
+        assert s.p("async 5000")["event"] == EVENT_ESTABLISHED
+        with pytest.raises(Refused):
+            s.p("async 0")
 
 
 def test_uc_without_receive(roce_lab):

@@ -216,3 +216,35 @@ fn an_answer_is_repeated_to_its_own_request() {
         }
     }
 }
+
+/// With what a connection begins: a request whose turn it is, and that makes sense; of UC with any message.
+#[test]
+fn what_is_due() {
+    let send = |service, place, psn| {
+        let op = Op::Send(place, Extra::None);
+        Received {
+            packet: Packet::new(Opcode { service, op }, 7, Psn::new(psn)),
+            payload_at: 0,
+            payload_len: if place.ends() { 5 } else { 256 },
+        }
+    };
+    for service in [Service::Rc, Service::Uc] {
+        let mut r = Responder::new(vec![Resource::EMPTY; 8]);
+        r.begin(service, MTU, Psn::new(0xff_ffff), 4);
+        for place in [Place::First, Place::Middle, Place::Last, Place::Only] {
+            let begins = place.begins();
+            assert_eq!(r.is_due(&send(service, place, 0xff_ffff)), begins);
+            let ahead = r.is_due(&send(service, place, 3));
+            assert_eq!(ahead, begins && service == Service::Uc, "{place:?}");
+            assert!(!r.is_due(&send(Service::Ud, place, 0xff_ffff)));
+        }
+        let mut short = send(service, Place::First, 0xff_ffff);
+        short.payload_len = 5;
+        assert!(!r.is_due(&short));
+        for op in [Op::Acknowledge, Op::ReadResponse(Place::Only)] {
+            let mut answer = send(service, Place::Only, 0xff_ffff);
+            answer.packet.opcode.op = op;
+            assert!(!r.is_due(&answer));
+        }
+    }
+}

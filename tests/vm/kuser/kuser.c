@@ -102,9 +102,10 @@ static bool is_filled(const u8 *p, size_t len, u8 seed)
 
 /* --- QPs --- */
 
-static int to_rts(struct ib_qp *qp, struct ib_qp *to)
+/* The attributes of all states, for a QP that is connected to this one. */
+static struct ib_qp_attr attr_of(struct ib_qp *qp, struct ib_qp *to)
 {
-	bool rc = qp->qp_type == IB_QPT_RC, ud = qp->qp_type == IB_QPT_UD;
+	bool rc = qp->qp_type == IB_QPT_RC;
 	struct ib_qp_attr attr = {
 		.port_num = 1,
 		.qkey = QKEY,
@@ -127,6 +128,14 @@ static int to_rts(struct ib_qp *qp, struct ib_qp *to)
 	attr.ah_attr.type = rdma_ah_find_type(dev, 1);
 	rdma_ah_set_port_num(&attr.ah_attr, 1);
 	rdma_ah_set_grh(&attr.ah_attr, &dgid, 0, gid->index, 64, 0);
+	return attr;
+}
+
+static int to_rtr(struct ib_qp *qp, struct ib_qp *to)
+{
+	bool rc = qp->qp_type == IB_QPT_RC, ud = qp->qp_type == IB_QPT_UD;
+	struct ib_qp_attr attr = attr_of(qp, to);
+
 	attr.qp_state = IB_QPS_INIT;
 	OK(ib_modify_qp(qp, &attr, IB_QP_STATE | IB_QP_PKEY_INDEX | IB_QP_PORT |
 				   (ud ? IB_QP_QKEY : IB_QP_ACCESS_FLAGS)));
@@ -134,6 +143,14 @@ static int to_rts(struct ib_qp *qp, struct ib_qp *to)
 	OK(ib_modify_qp(qp, &attr, IB_QP_STATE | (ud ? 0 : IB_QP_AV | IB_QP_PATH_MTU |
 							   IB_QP_DEST_QPN | IB_QP_RQ_PSN) |
 				   (rc ? IB_QP_MAX_DEST_RD_ATOMIC | IB_QP_MIN_RNR_TIMER : 0)));
+	return 0;
+}
+
+static int rtr_to_rts(struct ib_qp *qp, struct ib_qp *to)
+{
+	bool rc = qp->qp_type == IB_QPT_RC;
+	struct ib_qp_attr attr = attr_of(qp, to);
+
 	attr.qp_state = IB_QPS_RTS;
 	OK(ib_modify_qp(qp, &attr, IB_QP_STATE | IB_QP_SQ_PSN |
 				   (rc ? IB_QP_TIMEOUT | IB_QP_RETRY_CNT | IB_QP_RNR_RETRY |
@@ -141,11 +158,26 @@ static int to_rts(struct ib_qp *qp, struct ib_qp *to)
 	return 0;
 }
 
+static int to_rts(struct ib_qp *qp, struct ib_qp *to)
+{
+	OK(to_rtr(qp, to));
+	return rtr_to_rts(qp, to);
+}
+
+/* How often a QP heard that its peer has begun. */
+static atomic_t begun;
+
+static void on_event(struct ib_event *event, void *context)
+{
+	if (event->event == IB_EVENT_COMM_EST)
+		atomic_inc(&begun);
+}
+
 static struct ib_qp *new_qp(struct ib_cq *cq, enum ib_qp_type type, struct ib_srq *srq)
 {
 	struct ib_qp_init_attr init = {
 		.send_cq = cq, .recv_cq = cq, .srq = srq, .qp_type = type,
-		.sq_sig_type = IB_SIGNAL_REQ_WR,
+		.sq_sig_type = IB_SIGNAL_REQ_WR, .event_handler = on_event,
 		.cap = { .max_send_wr = 16, .max_recv_wr = srq ? 0 : 16, .max_send_sge = 2,
 			 .max_recv_sge = srq ? 0 : 2, .max_inline_data = 64 },
 	};
@@ -163,14 +195,20 @@ static void close_qps(void)
 	a = b = NULL;
 }
 
-/* Both ends anew; b takes its receives from there. */
-static int open_qps(enum ib_qp_type type, struct ib_srq *srq)
+/* Both ends anew, still in RESET; b takes its receives from there. */
+static int new_qps(enum ib_qp_type type, struct ib_srq *srq)
 {
 	close_qps();
 	a = new_qp(acq, type, NULL);
 	CHECK(a);
 	b = new_qp(bcq, type, srq);
 	CHECK(b);
+	return 0;
+}
+
+static int open_qps(enum ib_qp_type type, struct ib_srq *srq)
+{
+	OK(new_qps(type, srq));
 	OK(to_rts(a, b));
 	OK(to_rts(b, a));
 	return 0;
@@ -534,6 +572,32 @@ static int shared_receives(void)
 	return ret;
 }
 
+/* The first message of a peer that is faster; and only that. */
+static int ahead(enum ib_qp_type type)
+{
+	OK(new_qps(type, NULL));
+	OK(to_rts(a, b));
+	OK(to_rtr(b, a));
+	atomic_set(&begun, 0);
+	OK(send_of(IB_WR_SEND, 3000));
+	CHECK(atomic_read(&begun) == 1);
+	OK(send_of(IB_WR_SEND, 10));
+	CHECK(atomic_read(&begun) == 1);
+	OK(rtr_to_rts(b, a));
+	return send_of(IB_WR_SEND, 10);
+}
+
+static int established(void)
+{
+	OK(ahead(IB_QPT_RC));
+	OK(ahead(IB_QPT_UC));
+	/* Who is ready hears of nothing. */
+	OK(open_qps(IB_QPT_RC, NULL));
+	OK(send_of(IB_WR_SEND, 10));
+	CHECK(atomic_read(&begun) == 1);
+	return 0;
+}
+
 static const struct {
 	const char *name;
 	int (*run)(void);
@@ -543,6 +607,7 @@ static const struct {
 	{ "ATOMIC_FETCH_ADD", fetch_adds }, { "ATOMIC_CMP_AND_SWP", cmp_swaps },
 	{ "ATOMIC_WRITE", atomic_writes }, { "lists", lists }, { "errors", errors },
 	{ "UC", unreliable }, { "UD", datagrams }, { "SRQ", shared_receives },
+	{ "COMM_EST", established },
 };
 
 /* --- what is there for it --- */

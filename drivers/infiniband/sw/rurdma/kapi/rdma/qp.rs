@@ -417,6 +417,12 @@ impl QpHandle {
         });
     }
 
+    /// `IB_EVENT_COMM_EST`: the peer has begun before the consumer was ready to send. As the handler of a kernel user
+    /// may tell its connection manager at once, with no lock of the driver's held.
+    pub(crate) fn established(&self) {
+        self.event(bindings::ib_event_type_IB_EVENT_COMM_EST);
+    }
+
     /// `IB_EVENT_QP_FATAL`: a local error ended the connection.
     pub(crate) fn fatal(&self) {
         self.event(bindings::ib_event_type_IB_EVENT_QP_FATAL);

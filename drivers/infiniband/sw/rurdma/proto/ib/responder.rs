@@ -93,6 +93,14 @@ enum Message {
     Write(Remote, u32),
 }
 
+/// Whether a message begins with it, of those that may have several packets.
+fn begins(op: Op) -> bool {
+    match op {
+        Op::Send(place, _) | Op::Write(place, _) => place.begins(),
+        _ => false,
+    }
+}
+
 /// The responder of a connected QP; storage for its answers is the caller's.
 #[derive(Debug)]
 pub struct Responder<S> {
@@ -142,6 +150,14 @@ impl<S: DerefMut<Target = [Resource]>> Responder<S> {
     /// The number of the next packet.
     pub fn expected(&self) -> Psn {
         self.expected
+    }
+
+    /// Whether a packet is a request whose turn it is, and that makes sense.
+    pub fn is_due(&self, r: &Received) -> bool {
+        let p = &r.packet;
+        // Of UC the packets before it may be lost.
+        let turn = p.psn == self.expected || (self.is_uc() && begins(p.opcode.op));
+        turn && p.opcode.service == self.service && self.step(r).is_some()
     }
 
     /// The path MTU.
@@ -398,11 +414,7 @@ impl<S: DerefMut<Target = [Resource]>> Responder<S> {
         if was != Message::None {
             return Verdict::Abandon;
         }
-        let begins = match r.packet.opcode.op {
-            Op::Send(place, _) | Op::Write(place, _) => place.begins(),
-            _ => false,
-        };
-        if !begins || r.packet.psn == self.expected {
+        if !begins(r.packet.opcode.op) || r.packet.psn == self.expected {
             return Verdict::Drop;
         }
         self.expected = r.packet.psn;

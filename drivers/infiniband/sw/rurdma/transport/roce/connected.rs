@@ -24,6 +24,8 @@ pub(super) struct Connected {
     /// Receive of the message in progress.
     pub(super) recv: RecvWr,
     pub(super) have_recv: bool,
+    /// The consumer was told that the peer has begun (`IB_EVENT_COMM_EST`).
+    pub(super) established: bool,
     /// When the requester last heard something, in nanoseconds.
     pub(super) heard: u64,
     /// When the responder may be asked again; 0: it did not ask for time.
@@ -65,6 +67,7 @@ impl Connected {
             stride,
             recv: RecvWr::empty(),
             have_recv: false,
+            established: false,
             heard: 0,
             not_before: 0,
             rings_at: 0,

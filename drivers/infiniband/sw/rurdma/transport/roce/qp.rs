@@ -129,6 +129,7 @@ impl Qp {
         match (from, to) {
             (QpState::Init, QpState::Rtr) => {
                 connected.have_recv = false;
+                connected.established = false;
                 connected.responder.begin(
                     service,
                     path.mtu,

@@ -237,6 +237,13 @@ fn connected(qp: &Arc<Qp>, d: &Datagram<'_>, r: &Received) {
         return;
     };
     let mut connected = roce.connected.lock();
+    if qp.state() == QpState::Rtr && !connected.established && connected.responder.is_due(r) {
+        // The first packet of a peer that is ahead of the consumer (section 11.6.3), before it leads to anything.
+        connected.established = true;
+        drop(connected);
+        qp.handle.established();
+        connected = roce.connected.lock();
+    }
     let c = &mut *connected;
     // With the lock held, which a reset takes after it has changed the state.
     let state = qp.state();
