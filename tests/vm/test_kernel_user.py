@@ -35,4 +35,4 @@ def test_posted_by_a_kernel_user(log, what):
 
 def test_all_of_it(log):
     assert log == [f"ok {x}" for x in POSTED]
-    assert len(POSTED) == 15
+    assert len(POSTED) == 16

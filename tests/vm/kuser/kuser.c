@@ -514,16 +514,22 @@ static int datagram(struct ib_ah *ah, u32 len)
 	return 0;
 }
 
-static int datagrams_to_b(void)
+/* To this very device. */
+static struct ib_ah *ah_of(struct ib_pd *owner)
 {
 	union ib_gid dgid = gid->gid;
 	struct rdma_ah_attr attr = { .type = rdma_ah_find_type(dev, 1) };
-	struct ib_ah *ah;
-	int ret;
 
 	rdma_ah_set_port_num(&attr, 1);
 	rdma_ah_set_grh(&attr, &dgid, 0, gid->index, 64, 0);
-	ah = rdma_create_ah(pd, &attr, RDMA_CREATE_AH_SLEEPABLE);
+	return rdma_create_ah(owner, &attr, RDMA_CREATE_AH_SLEEPABLE);
+}
+
+static int datagrams_to_b(void)
+{
+	struct ib_ah *ah = ah_of(pd);
+	int ret;
+
 	CHECK(!IS_ERR(ah));
 	ret = datagram(ah, 1000);
 	rdma_destroy_ah(ah, RDMA_DESTROY_AH_SLEEPABLE);
@@ -598,6 +604,8 @@ static int established(void)
 	return 0;
 }
 
+#include "gsi.h"
+
 static const struct {
 	const char *name;
 	int (*run)(void);
@@ -607,7 +615,7 @@ static const struct {
 	{ "ATOMIC_FETCH_ADD", fetch_adds }, { "ATOMIC_CMP_AND_SWP", cmp_swaps },
 	{ "ATOMIC_WRITE", atomic_writes }, { "lists", lists }, { "errors", errors },
 	{ "UC", unreliable }, { "UD", datagrams }, { "SRQ", shared_receives },
-	{ "COMM_EST", established },
+	{ "COMM_EST", established }, { "GSI", management },
 };
 
 /* --- what is there for it --- */
