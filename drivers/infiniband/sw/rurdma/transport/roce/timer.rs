@@ -16,16 +16,15 @@ use kernel::sync::Arc;
 /// Nanoseconds of a millisecond, which is what the timer counts.
 const MS: u64 = 1_000_000;
 
-/// Nanoseconds until something is to be done; `None`: never.
-fn due(c: &Connected, path: &Path, now: u64) -> Option<u64> {
+/// When something is to be done, in nanoseconds; `None`: never.
+fn due(c: &Connected, path: &Path) -> Option<u64> {
     if c.not_before != 0 {
-        return Some(c.not_before.saturating_sub(now));
+        return Some(c.not_before);
     }
     if !c.requester.awaits_answer() {
         return None;
     }
-    let timeout = ack_timeout_ns(path.attr.timeout)?;
-    Some((c.heard + timeout).saturating_sub(now))
+    Some(c.heard + ack_timeout_ns(path.attr.timeout)?)
 }
 
 /// Sees to it that the clock runs. With the QP's state machines locked.
@@ -33,15 +32,22 @@ pub(super) fn arm(qp: &Arc<Qp>, c: &mut Connected, path: &Path) {
     if !matches!(qp.state(), QpState::Rts | QpState::Sqd) {
         return;
     }
-    let now = time::monotonic_raw_ns();
-    if let Some(ns) = due(c, path, now) {
-        // A clock that runs down too early is wound again; one that would be too late is now.
-        if c.rings_at != 0 && c.rings_at <= now.saturating_add(ns) {
-            return;
-        }
-        c.rings_at = now.saturating_add(ns).max(1);
-        qp.arm_timer(u32::try_from(ns.div_ceil(MS)).unwrap_or(u32::MAX).max(1));
+    let Some(at) = due(c, path) else {
+        return;
+    };
+    // A clock that runs down too early is wound again; one that would be too late is now. While packets stream it is
+    // always early, so that nobody looks what time it is.
+    if c.rings_at != 0 && c.rings_at <= at {
+        return;
     }
+    let now = time::monotonic_raw_ns();
+    let at = at.max(now);
+    if c.rings_at != 0 && c.rings_at <= at {
+        return;
+    }
+    c.rings_at = at.max(1);
+    let ms = (at - now).div_ceil(MS);
+    qp.arm_timer(u32::try_from(ms).unwrap_or(u32::MAX).max(1));
 }
 
 /// The clock has run down. Process context.
@@ -58,20 +64,20 @@ pub(super) fn fired(qp: &Arc<Qp>) {
             return;
         }
         let now = time::monotonic_raw_ns();
-        match due(c, &path, now) {
+        match due(c, &path) {
             None => return,
-            Some(0) if c.not_before != 0 => {
+            Some(at) if at > now => {}
+            Some(_) if c.not_before != 0 => {
                 c.not_before = 0;
                 c.heard = now;
                 c.requester.rnr_over();
             }
-            Some(0) => {
+            Some(_) => {
                 c.heard = now;
                 if let Effect::Failed(status) = c.requester.timed_out() {
                     fail(qp, c, status);
                 }
             }
-            Some(_) => {}
         }
         arm(qp, c, &path);
     }
