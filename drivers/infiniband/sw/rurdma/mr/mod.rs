@@ -19,9 +19,11 @@ use kernel::alloc::flags::GFP_KERNEL;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
+mod held;
 pub(crate) mod sges;
 mod span;
 
+pub(crate) use held::{Held, Whose};
 pub(crate) use span::Span;
 
 /// Tries to find a free random index before giving up.

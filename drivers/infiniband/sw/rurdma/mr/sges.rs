@@ -2,50 +2,29 @@
 
 //! Messages in local memory: the SGEs of a work request.
 
-use super::Span;
+use super::{Held, Span, Whose};
 use crate::kapi::net::skb::SkbChunk;
 use crate::proto::access::{Access, Denied};
-use crate::proto::wqe::abi::{Sge, MAX_SGE};
+use crate::proto::wqe::abi::Sge;
 use crate::proto::wqe::SgeList;
 use crate::qp::Qp;
-use core::ops::Deref;
-
-/// A private copy of the SGEs of a work request.
-pub(crate) struct Sges {
-    list: [Sge; MAX_SGE],
-    len: usize,
-}
-
-impl Sges {
-    /// Those of `list`, which has no more than any may have.
-    pub(crate) fn of(list: &SgeList<'_>) -> Self {
-        let mut sges = Self {
-            list: [Sge::default(); MAX_SGE],
-            len: 0,
-        };
-        for (to, sge) in sges.list.iter_mut().zip(list.iter()) {
-            *to = sge;
-            sges.len += 1;
-        }
-        sges
-    }
-}
-
-impl Deref for Sges {
-    type Target = [Sge];
-
-    fn deref(&self) -> &[Sge] {
-        self.list.get(..self.len).unwrap_or(&[])
-    }
-}
 
 /// The SGE in which byte `at` of a message lies, and the offset in it.
 pub(crate) fn locate(sges: &[Sge], at: u64) -> Option<(Sge, u64)> {
+    find(sges.iter().copied(), at)
+}
+
+/// The same of the list of a work request, which need not be copied for it.
+pub(crate) fn locate_in(list: &SgeList<'_>, at: u64) -> Option<(Sge, u64)> {
+    find(list.iter(), at)
+}
+
+fn find(sges: impl Iterator<Item = Sge>, at: u64) -> Option<(Sge, u64)> {
     let mut start = 0;
     for sge in sges {
         let end = start + u64::from(sge.length);
         if at < end {
-            return Some((*sge, at - start));
+            return Some((sge, at - start));
         }
         start = end;
     }
@@ -61,13 +40,9 @@ pub(crate) fn part(
     max: usize,
     need: Access,
 ) -> Result<(Span, usize), Denied> {
-    let left = u64::from(sge.length)
-        .checked_sub(into)
-        .ok_or(Denied::Bounds)?;
-    let len = left.min(max as u64);
-    let addr = sge.addr.checked_add(into).ok_or(Denied::Wrap)?;
-    let span = Span::local(&qp.dev, !qp.user, sge.lkey, pd, addr, len, need)?;
-    Ok((span, len as usize))
+    let (addr, len) = range(sge, into, max)?;
+    let span = Span::local(&qp.dev, !qp.user, sge.lkey, pd, addr, len as u64, need)?;
+    Ok((span, len))
 }
 
 /// Places `n` bytes at `offset` of a message into the SGEs that `find` finds.
@@ -94,34 +69,50 @@ pub(crate) fn scatter(
     Ok(())
 }
 
-/// Copies the bytes at `offset` of a message out of its SGEs.
+/// Copies the bytes at `offset` of a message out of the SGEs that `find` finds.
 pub(crate) fn gather(
+    held: &mut Held,
     qp: &Qp,
-    sges: &[Sge],
+    find: impl Fn(u64) -> Option<(Sge, u64)>,
     mut offset: u64,
     mut to: &mut [u8],
 ) -> Result<(), Denied> {
     while !to.is_empty() {
-        let (sge, into) = locate(sges, offset).ok_or(Denied::Bounds)?;
-        let (span, len) = part(qp, qp.pd.id, &sge, into, to.len(), Access::LocalRead)?;
+        let (sge, into) = find(offset).ok_or(Denied::Bounds)?;
+        let (addr, len) = range(&sge, into, to.len())?;
         let (now, later) = to.split_at_mut(len);
-        span.read(0, now).map_err(|_| Denied::Bounds)?;
+        let key = (Whose::Ours(qp.pd.id), sge.lkey);
+        held.read(qp, key, addr, Access::LocalRead, now)?;
         offset += len as u64;
         to = later;
     }
     Ok(())
 }
 
+/// The first address, and the bytes, `max` at most, of what of an SGE lies `into` bytes behind its beginning.
+fn range(sge: &Sge, into: u64, max: usize) -> Result<(u64, usize), Denied> {
+    let left = u64::from(sge.length)
+        .checked_sub(into)
+        .ok_or(Denied::Bounds)?;
+    let addr = sge.addr.checked_add(into).ok_or(Denied::Wrap)?;
+    Ok((addr, left.min(max as u64) as usize))
+}
+
 /// Places `bytes` at the beginning of a message into its SGEs.
-pub(crate) fn scatter_bytes(
+pub(crate) fn scatter_bytes(qp: &Qp, pd: u64, sges: &[Sge], bytes: &[u8]) -> Result<(), Denied> {
+    scatter_bytes_by(qp, pd, |at| locate(sges, at), bytes)
+}
+
+/// The same into the SGEs that `find` finds.
+pub(crate) fn scatter_bytes_by(
     qp: &Qp,
     pd: u64,
-    sges: &[Sge],
+    find: impl Fn(u64) -> Option<(Sge, u64)>,
     mut bytes: &[u8],
 ) -> Result<(), Denied> {
     let mut offset = 0;
     while !bytes.is_empty() {
-        let (sge, into) = locate(sges, offset).ok_or(Denied::Bounds)?;
+        let (sge, into) = find(offset).ok_or(Denied::Bounds)?;
         let (span, len) = part(qp, pd, &sge, into, bytes.len(), Access::LocalWrite)?;
         let (now, later) = bytes.split_at(len);
         span.write(0, now).map_err(|_| Denied::Bounds)?;

@@ -12,15 +12,47 @@ use crate::transport::roce::MAX_RD_ATOM;
 use kernel::alloc::flags::GFP_KERNEL;
 use kernel::prelude::*;
 
+/// Private copies of the work requests that the requester has, by number: what was checked once is what is sent,
+/// and sent again.
+pub(super) struct Shadow {
+    bytes: KVVec<u8>,
+    /// Bytes of each.
+    stride: usize,
+}
+
+impl Shadow {
+    fn range(&self, number: u32) -> core::ops::Range<usize> {
+        let slots = self.bytes.len().checked_div(self.stride).unwrap_or(0);
+        let at = (number as usize & slots.wrapping_sub(1)) * self.stride;
+        at..at + self.stride
+    }
+
+    /// Whether there is room for a work request of so many units.
+    pub(super) fn can_keep(&self, units: u32) -> bool {
+        units as usize * WQE_UNIT <= self.stride
+    }
+
+    /// Keeps a work request that was taken from the ring.
+    pub(super) fn keep(&mut self, number: u32, wqe: &[u8]) {
+        let range = self.range(number);
+        let to = self.bytes.get_mut(range).unwrap_or(&mut []);
+        let len = to.len().min(wqe.len());
+        if let (Some(to), Some(from)) = (to.get_mut(..len), wqe.get(..len)) {
+            to.copy_from_slice(from);
+        }
+    }
+
+    /// The work request with this number; it was checked when it was taken.
+    pub(super) fn work<'a>(&'a self, number: u32, limits: &SendLimits) -> Option<SendWqe<'a>> {
+        SendWqe::parse(self.bytes.get(self.range(number))?, limits).ok()
+    }
+}
+
 /// Under the QP's lock.
 pub(super) struct Connected {
     pub(super) requester: Requester<KVVec<Slot>>,
     pub(super) responder: Responder<KVVec<Resource>>,
-    /// Private copies of the work requests that the requester has, by number: what was checked once is
-    /// what is sent, and sent again.
-    shadow: KVVec<u8>,
-    /// Bytes of each.
-    stride: usize,
+    pub(super) shadow: Shadow,
     /// Receive of the message in progress.
     pub(super) recv: RecvWr,
     pub(super) have_recv: bool,
@@ -63,8 +95,10 @@ impl Connected {
         Self {
             requester: Requester::new(slots),
             responder: Responder::new(resources),
-            shadow,
-            stride,
+            shadow: Shadow {
+                bytes: shadow,
+                stride,
+            },
             recv: RecvWr::empty(),
             have_recv: false,
             established: false,
@@ -82,31 +116,5 @@ impl Connected {
         self.have_recv = false;
         self.not_before = 0;
         self.sqd_event = false;
-    }
-
-    fn range(&self, number: u32) -> core::ops::Range<usize> {
-        let slots = self.shadow.len().checked_div(self.stride).unwrap_or(0);
-        let at = (number as usize & slots.wrapping_sub(1)) * self.stride;
-        at..at + self.stride
-    }
-
-    /// Whether there is room for a work request of so many units.
-    pub(super) fn can_keep(&self, units: u32) -> bool {
-        units as usize * WQE_UNIT <= self.stride
-    }
-
-    /// Keeps a work request that was taken from the ring.
-    pub(super) fn keep(&mut self, number: u32, wqe: &[u8]) {
-        let range = self.range(number);
-        if let Some(to) = self.shadow.get_mut(range) {
-            for (to, from) in to.iter_mut().zip(wqe) {
-                *to = *from;
-            }
-        }
-    }
-
-    /// The work request with this number; it was checked when it was taken.
-    pub(super) fn work<'a>(&'a self, number: u32, limits: &SendLimits) -> Option<SendWqe<'a>> {
-        SendWqe::parse(self.shadow.get(self.range(number))?, limits).ok()
     }
 }

@@ -11,7 +11,8 @@ use crate::cq::{opcode, status, WC_GRH, WC_WITH_IMM};
 use crate::kapi::net::udp::Datagram;
 use crate::kapi::rdma::av::gid_of_ip;
 use crate::kapi::rdma::qp::{QpKind, QpState};
-use crate::mr::sges::{gather, locate, scatter, scatter_bytes, Sges};
+use crate::mr::sges::{gather, locate, locate_in, scatter, scatter_bytes};
+use crate::mr::Held;
 use crate::proto::ib::cut::Mtu;
 use crate::proto::serial::Psn;
 use crate::proto::wire::ib::ip::{of_packet, IpFields, IPV4_LEN};
@@ -185,8 +186,9 @@ fn transmit(
         match wqe.data {
             Data::Inline(data) => to.copy_from_slice(data.get(..to.len()).ok_or(Unsent::Lost)?),
             Data::Sges(list) => {
-                let sges = Sges::of(&list);
-                gather(qp, &sges, 0, to).map_err(|_| Unsent::Refused(status::LOC_PROT_ERR))?;
+                let find = |at| locate_in(&list, at);
+                gather(&mut Held::none(), qp, find, 0, to)
+                    .map_err(|_| Unsent::Refused(status::LOC_PROT_ERR))?;
             }
         }
         Ok(())

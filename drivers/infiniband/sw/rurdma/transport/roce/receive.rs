@@ -16,7 +16,7 @@ use crate::kapi::rdma::qp::{QpKind, QpState};
 use crate::kapi::rdma::stats::Counter;
 use crate::kapi::task::cond_resched;
 use crate::kapi::time;
-use crate::mr::sges::{locate, scatter, scatter_bytes, Sges};
+use crate::mr::sges::{locate, locate_in, scatter, scatter_bytes_by};
 use crate::mr::Span;
 use crate::proto::access::{Access, Denied, Rights};
 use crate::proto::atomic::AtomicOp;
@@ -590,18 +590,18 @@ fn place(
     number: u32,
     offset: u32,
 ) -> bool {
-    let Some(wqe) = c.work(number, &qp.limits) else {
+    let Some(wqe) = c.shadow.work(number, &qp.limits) else {
         return false;
     };
     let Data::Sges(list) = wqe.data else {
         return false;
     };
-    let sges = Sges::of(&list);
+    let find = |at| locate_in(&list, at);
     if r.packet.opcode.op == Op::AtomicAcknowledge {
         // A number on the wire, and in memory one of this machine.
-        return scatter_bytes(qp, qp.pd.id, &sges, &r.packet.original.to_ne_bytes()).is_ok();
+        let bytes = r.packet.original.to_ne_bytes();
+        return scatter_bytes_by(qp, qp.pd.id, find, &bytes).is_ok();
     }
-    let find = |at| locate(&sges, at);
     scatter(
         qp,
         qp.pd.id,

@@ -11,10 +11,11 @@ use crate::kapi::rdma::av::Av;
 use crate::kapi::rdma::qp::{QpKind, QpState, WC_REG_MR};
 use crate::kapi::sync::Turn;
 use crate::kapi::time;
-use crate::mr::{key_index, sges::gather, sges::Sges, Span};
+use crate::mr::sges::{gather, locate_in};
+use crate::mr::{key_index, Held, Whose};
 use crate::proto::access::{Access, Denied};
 use crate::proto::ib::burst::MAX_PACKETS;
-use crate::proto::ib::requester::{Kind, Request};
+use crate::proto::ib::requester::{Kind, Next, Request};
 use crate::proto::ib::responses::Next as Answer;
 use crate::proto::ring::queue::Consumer;
 use crate::proto::wire::ib::flush::FlushKind;
@@ -32,8 +33,8 @@ use kernel::sync::Arc;
 
 /// Packets of one turn, after which it ends with the super-packet that is being filled.
 const BUDGET: u32 = 128;
-/// Work requests that are taken from the queue for one packet, at most: with the state machines locked.
-const TAKE: u32 = 16;
+/// Work requests that are taken from the queue for one run of packets, at most: with the state machines locked.
+const TAKE: u32 = 32;
 
 /// Why there is no packet.
 pub(super) enum Stop {
@@ -112,10 +113,8 @@ impl Tx {
     fn packets(&mut self, qp: &Arc<Qp>, roce: &RoceQp, way: &mut Way<'_>) -> Turn {
         // The path after the state, which changes after it.
         let (mut at, mut path) = (qp.state(), roce.path());
-        for n in 0..BUDGET + MAX_PACKETS {
-            if n >= BUDGET && self.out.is_empty() {
-                break;
-            }
+        let mut n = 0;
+        while n < BUDGET || (n < BUDGET + MAX_PACKETS && !self.out.is_empty()) {
             let state = qp.state();
             if matches!(state, QpState::Reset | QpState::Init) {
                 return Turn::Done;
@@ -123,11 +122,12 @@ impl Tx {
             if state != at {
                 (at, path) = (state, roce.path());
             }
-            let built = match roce.kind {
-                QpKind::Ud | QpKind::Gsi => self.datagram(qp, &path, way, state),
-                QpKind::Rc | QpKind::Uc => self.next_packet(qp, roce, &path, state),
+            let (built, stop) = match roce.kind {
+                QpKind::Ud | QpKind::Gsi => (1, self.datagram(qp, &path, way, state)),
+                QpKind::Rc | QpKind::Uc => self.run(qp, roce, &path, state),
             };
-            match built {
+            n += built.max(1);
+            match stop {
                 Ok(()) => {}
                 Err(Stop::Full) => {
                     self.out.send(way);
@@ -158,179 +158,151 @@ impl Tx {
         Turn::More
     }
 
-    /// Adds the next packet of a connected QP: answers and requests take turns.
-    fn next_packet(
+    /// Adds packets of a connected QP, as many as a run may have: answers and requests take turns. Says how many, and
+    /// why there are no more: because of the run's end, or for want of some.
+    fn run(
         &mut self,
         qp: &Arc<Qp>,
         roce: &RoceQp,
         path: &Path,
         state: QpState,
-    ) -> Result<(), Stop> {
+    ) -> (u32, Result<(), Stop>) {
+        // Before the lock: what it holds is given back behind that.
+        let mut run = Run::begin(qp, path, state);
         let mut connected = roce.connected.lock();
         let c = &mut *connected;
+        let mut found = Err(Stop::Idle);
         for _ in 0..2 {
-            let found = if self.answering {
-                answer(qp, c, path, state, &mut self.out)
+            found = if self.answering {
+                answers(qp, c, path, &mut self.out, &mut run)
             } else if matches!(state, QpState::Rts | QpState::Sqd) {
-                self.request(qp, c, path, state)
+                self.requests(qp, c, path, &mut run)
             } else {
                 Err(Stop::Idle)
             };
-            match found {
-                Err(Stop::Idle) => self.answering = !self.answering,
-                other => return other,
+            if !matches!(found, Err(Stop::Idle)) {
+                break;
             }
+            self.answering = !self.answering;
         }
-        Err(Stop::Idle)
+        drop(connected);
+        (run.packets, found)
     }
 
-    fn request(
+    /// Adds packets of requests, of one message after the other.
+    fn requests(
         &mut self,
         qp: &Arc<Qp>,
         c: &mut Connected,
         path: &Path,
-        state: QpState,
+        run: &mut Run,
     ) -> Result<(), Stop> {
-        let mut taken = 0;
-        while state == QpState::Rts && taken < TAKE && self.take_work(qp, c)? {
-            taken += 1;
-        }
-        let Ok(next) = c.requester.next() else {
-            // Whoever posts nothing but what is done at once does not keep us here.
-            return Err(if taken < TAKE {
-                Stop::Idle
-            } else {
-                Stop::Later
-            });
-        };
-        let number = next.request.cookie;
-        let service = match qp.roce().map(|r| r.kind) {
-            Some(QpKind::Uc) => Service::Uc,
-            _ => Service::Rc,
-        };
-        let Some(wqe) = c.work(number, &qp.limits) else {
-            c.requester.refuse(status::LOC_QP_OP_ERR);
-            complete(qp, c);
-            return Err(Stop::Failed);
-        };
-        let piece = next.piece;
-        let whole = |r: crate::proto::wqe::send::Remote, length| Remote {
-            va: r.addr,
-            rkey: r.rkey,
-            length,
-        };
-        let mut p = Packet {
-            ack_request: next.ack_request && service == Service::Rc,
-            ..Packet::new(
-                Opcode {
-                    service,
-                    op: Op::Send(piece.place, Extra::None),
-                },
-                path.attr.dest_qpn,
-                next.psn,
-            )
-        };
-        let ends = piece.place.ends();
-        p.solicited = ends && wqe.flags.contains(SendFlags::SOLICITED);
-        let extra;
-        (extra, p.extra) = match wqe.op {
-            SendOp::SendImm(imm) | SendOp::WriteImm(_, imm) if ends => (Extra::Imm, imm),
-            SendOp::SendInv(key) if ends => (Extra::Inv, key),
-            _ => (Extra::None, 0),
-        };
-        p.opcode.op = match wqe.op {
-            SendOp::Send | SendOp::SendImm(_) | SendOp::SendInv(_) => Op::Send(piece.place, extra),
-            SendOp::Write(r) | SendOp::WriteImm(r, _) => {
-                p.remote = whole(r, wqe.length);
-                Op::Write(piece.place, extra)
-            }
-            SendOp::Read(r) | SendOp::ReadInv(r) => {
-                p.remote = Remote {
-                    va: r.addr.wrapping_add(u64::from(piece.offset)),
-                    rkey: r.rkey,
-                    length: piece.len,
+        let before = run.packets;
+        let stop = loop {
+            // In the middle of a message nobody looks for the next one.
+            let more = match self.take_works(qp, c, run) {
+                Ok(()) => c.requester.next().ok(),
+                Err(stop) => break Err(stop),
+            };
+            let Some(next) = more else {
+                break match run.taken {
+                    0..TAKE => Err(Stop::Idle),
+                    _ if run.packets != before => Ok(()),
+                    // Whoever posts nothing but what is done at once does not keep us here.
+                    _ => Err(Stop::Later),
                 };
-                Op::ReadRequest
+            };
+            if let Err(stop) = self.message(qp, c, path, run, next) {
+                break Err(stop);
             }
-            SendOp::CmpSwp(r, ext) => {
-                p.atomic = Atomic {
-                    va: r.addr,
-                    rkey: r.rkey,
-                    swap_add: ext.swap,
-                    compare: ext.compare_add,
-                };
-                Op::CmpSwp
-            }
-            SendOp::FetchAdd(r, ext) => {
-                p.atomic = Atomic {
-                    va: r.addr,
-                    rkey: r.rkey,
-                    swap_add: ext.compare_add,
-                    compare: 0,
-                };
-                Op::FetchAdd
-            }
-            SendOp::AtomicWrite(r) => {
-                p.remote = whole(r, wqe.length);
-                Op::AtomicWrite
-            }
-            SendOp::Flush(r, ext) => {
-                let kind = flush_kind(&ext);
-                p.flush = kind.word();
-                // All of the region needs no range.
-                p.remote = whole(r, if kind.whole { 0 } else { ext.length as u32 });
-                Op::Flush
-            }
-            SendOp::Nop | SendOp::LocalInv(_) | SendOp::RegMr(..) | SendOp::BindMw(..) => {
-                return Err(Stop::Failed)
+            if run.is_over(qp) {
+                break Ok(());
             }
         };
-        let len = match next.request.kind {
-            // Of FLUSH and ATOMIC WRITE only the latter has data.
-            Kind::Plain | Kind::Empty => piece.len as usize,
-            Kind::Read | Kind::Atomic => 0,
-        };
-        let flow = flow(qp, path);
-        if !self.out.admits(&flow, &p, len) {
-            return Err(Stop::Full);
-        }
-        let mut denied = false;
-        let built = self.out.add::<Stop>(&flow, &p, len, |to| {
-            let from = piece.offset as usize;
-            match wqe.data {
-                Data::Inline(data) => {
-                    let data = data.get(from..).and_then(|d| d.get(..to.len()));
-                    to.copy_from_slice(data.ok_or(Stop::Failed)?);
-                }
-                Data::Sges(list) => {
-                    let sges = Sges::of(&list);
-                    gather(qp, &sges, u64::from(piece.offset), to).map_err(|_| {
-                        denied = true;
-                        Stop::Failed
-                    })?;
-                }
-            }
-            Ok(())
-        });
-        if denied {
-            c.requester.refuse(status::LOC_PROT_ERR);
-            complete(qp, c);
-        }
-        built?;
-        if !c.requester.awaits_answer() {
-            c.heard = time::monotonic_raw_ns();
-        }
-        c.requester.sent(&next);
-        if service == Service::Uc {
-            c.requester.all_arrived();
-            complete(qp, c);
-        } else {
+        if run.packets != before && !c.responder.is_uc() {
             super::timer::arm(qp, c, path);
+        }
+        stop
+    }
+
+    /// Takes work requests from the send queue until there is something to be sent, if everything was.
+    fn take_works(&mut self, qp: &Arc<Qp>, c: &mut Connected, run: &mut Run) -> Result<(), Stop> {
+        while run.state == QpState::Rts
+            && run.taken < TAKE
+            && c.requester.all_sent()
+            && self.take_work(qp, c)?
+        {
+            run.taken += 1;
         }
         Ok(())
     }
 
-    /// Takes a work request from the send queue. False if there is none, or no room for one.
+    /// Adds packets of a message from `next` on: to its end, or that of the run, or as long as the requester goes on
+    /// with it.
+    fn message(
+        &mut self,
+        qp: &Arc<Qp>,
+        c: &mut Connected,
+        path: &Path,
+        run: &mut Run,
+        next: Next,
+    ) -> Result<(), Stop> {
+        let number = next.request.cookie;
+        let is_uc = c.responder.is_uc();
+        // Once for all of them.
+        let Some(wqe) = c.shadow.work(number, &qp.limits) else {
+            c.requester.refuse(status::LOC_QP_OP_ERR);
+            complete(qp, c);
+            return Err(Stop::Failed);
+        };
+        let (before, mut denied) = (run.packets, false);
+        let mut at = Some(next);
+        let mut built = Ok(());
+        while let Some(next) = at {
+            let Some((p, len)) = packet_of(&wqe, &next, is_uc, path.attr.dest_qpn) else {
+                built = Err(Stop::Failed);
+                break;
+            };
+            if !self.out.admits(&run.flow, &p, len) {
+                built = Err(Stop::Full);
+                break;
+            }
+            let held = &mut run.held;
+            built = self.out.add::<Stop>(&run.flow, &p, len, |to| {
+                fill(qp, held, &wqe, next.piece.offset, to).map_err(|e| {
+                    denied = e.is_some();
+                    Stop::Failed
+                })
+            });
+            if built.is_err() {
+                break;
+            }
+            if !is_uc && !c.requester.awaits_answer() {
+                c.heard = time::monotonic_raw_ns();
+            }
+            c.requester.sent(&next);
+            if is_uc {
+                c.requester.all_arrived();
+            }
+            run.add(len);
+            at = if run.is_over(qp) {
+                None
+            } else {
+                let same = |next: &Next| next.request.cookie == number;
+                c.requester.next().ok().filter(same)
+            };
+        }
+        if denied {
+            c.requester.refuse(status::LOC_PROT_ERR);
+        }
+        if denied || (is_uc && run.packets != before) {
+            complete(qp, c);
+        }
+        built
+    }
+
+    /// Takes a work request from the send queue, when all before it were sent. False if there is none, or no room for
+    /// one, or it has to wait.
     fn take_work(&mut self, qp: &Arc<Qp>, c: &mut Connected) -> Result<bool, Stop> {
         if !c.requester.has_room() || !qp.sent.lock().has_room() {
             return Ok(false);
@@ -357,7 +329,7 @@ impl Tx {
         };
         let wqe = match SendWqe::parse(&self.buf, &qp.limits) {
             // More of the ring than any of its operations needs.
-            Ok(_) if !c.can_keep(units) => Err(WqeError::Units),
+            Ok(_) if !c.shadow.can_keep(units) => Err(WqeError::Units),
             parsed => parsed,
         };
         let nonsense = |e: WqeError| Record {
@@ -396,14 +368,13 @@ impl Tx {
             _ => Kind::Plain,
         };
         // What is done here is done in its turn (IBTA volume 1, section 10.8.3.3): what was posted before it
-        // has been sent, and found its memory. A fenced one waits for the answers, too.
+        // has been sent, as we are asked for the next one only then, and found its memory. A fenced one waits for
+        // the answers, too.
         let local = matches!(
             wqe.op,
             SendOp::LocalInv(_) | SendOp::RegMr(..) | SendOp::BindMw(..)
         );
-        if (local && !c.requester.all_sent())
-            || ((local || wqe.op == SendOp::Nop) && fenced && c.requester.oldest().is_some())
-        {
+        if (local || wqe.op == SendOp::Nop) && fenced && c.requester.oldest().is_some() {
             return Ok(false);
         }
         self.consumer.advance(units);
@@ -446,9 +417,157 @@ impl Tx {
             fence: fenced,
             cookie: number,
         };
-        c.keep(number, self.buf.get(..bytes).unwrap_or(&[]));
+        c.shadow.keep(number, self.buf.get(..bytes).unwrap_or(&[]));
         c.requester.push(request);
         Ok(true)
+    }
+}
+
+/// Packets that are made with the state machines locked once.
+struct Run {
+    /// Where they go, of a QP in this state.
+    flow: (Av, u16),
+    state: QpState,
+    packets: u32,
+    bytes: usize,
+    /// Work requests that were taken for them.
+    taken: u32,
+    /// Memory that they are about.
+    held: Held,
+}
+
+impl Run {
+    /// Packets of a run, and bytes of their payload, at most: interrupts are off, and who receives may wait.
+    const PACKETS: u32 = 16;
+    const BYTES: usize = 16 << 10;
+
+    fn begin(qp: &Qp, path: &Path, state: QpState) -> Self {
+        Self {
+            flow: flow(qp, path),
+            state,
+            packets: 0,
+            bytes: 0,
+            taken: 0,
+            held: Held::none(),
+        }
+    }
+
+    /// A packet with so many bytes was added.
+    fn add(&mut self, len: usize) {
+        self.packets += 1;
+        self.bytes += len;
+    }
+
+    /// Whether it has to end: it is long enough, or the state is another one.
+    fn is_over(&self, qp: &Qp) -> bool {
+        self.packets >= Self::PACKETS || self.bytes >= Self::BYTES || qp.state() != self.state
+    }
+}
+
+/// The packet of a work request that is next, and the bytes of its payload. `None`: there is none.
+fn packet_of(
+    wqe: &SendWqe<'_>,
+    next: &Next,
+    is_uc: bool,
+    dest_qpn: u32,
+) -> Option<(Packet, usize)> {
+    let piece = next.piece;
+    let service = if is_uc { Service::Uc } else { Service::Rc };
+    let whole = |r: crate::proto::wqe::send::Remote, length| Remote {
+        va: r.addr,
+        rkey: r.rkey,
+        length,
+    };
+    let mut p = Packet {
+        ack_request: next.ack_request && !is_uc,
+        ..Packet::new(
+            Opcode {
+                service,
+                op: Op::Send(piece.place, Extra::None),
+            },
+            dest_qpn,
+            next.psn,
+        )
+    };
+    let ends = piece.place.ends();
+    p.solicited = ends && wqe.flags.contains(SendFlags::SOLICITED);
+    let extra;
+    (extra, p.extra) = match wqe.op {
+        SendOp::SendImm(imm) | SendOp::WriteImm(_, imm) if ends => (Extra::Imm, imm),
+        SendOp::SendInv(key) if ends => (Extra::Inv, key),
+        _ => (Extra::None, 0),
+    };
+    p.opcode.op = match wqe.op {
+        SendOp::Send | SendOp::SendImm(_) | SendOp::SendInv(_) => Op::Send(piece.place, extra),
+        SendOp::Write(r) | SendOp::WriteImm(r, _) => {
+            p.remote = whole(r, wqe.length);
+            Op::Write(piece.place, extra)
+        }
+        SendOp::Read(r) | SendOp::ReadInv(r) => {
+            p.remote = Remote {
+                va: r.addr.wrapping_add(u64::from(piece.offset)),
+                rkey: r.rkey,
+                length: piece.len,
+            };
+            Op::ReadRequest
+        }
+        SendOp::CmpSwp(r, ext) => {
+            p.atomic = Atomic {
+                va: r.addr,
+                rkey: r.rkey,
+                swap_add: ext.swap,
+                compare: ext.compare_add,
+            };
+            Op::CmpSwp
+        }
+        SendOp::FetchAdd(r, ext) => {
+            p.atomic = Atomic {
+                va: r.addr,
+                rkey: r.rkey,
+                swap_add: ext.compare_add,
+                compare: 0,
+            };
+            Op::FetchAdd
+        }
+        SendOp::AtomicWrite(r) => {
+            p.remote = whole(r, wqe.length);
+            Op::AtomicWrite
+        }
+        SendOp::Flush(r, ext) => {
+            let kind = flush_kind(&ext);
+            p.flush = kind.word();
+            // All of the region needs no range.
+            p.remote = whole(r, if kind.whole { 0 } else { ext.length as u32 });
+            Op::Flush
+        }
+        SendOp::Nop | SendOp::LocalInv(_) | SendOp::RegMr(..) | SendOp::BindMw(..) => return None,
+    };
+    let len = match next.request.kind {
+        // Of FLUSH and ATOMIC WRITE only the latter has data.
+        Kind::Plain | Kind::Empty => piece.len as usize,
+        Kind::Read | Kind::Atomic => 0,
+    };
+    Some((p, len))
+}
+
+/// Copies what a work request sends from `offset` on. `Err(Some(_))`: it may not be read.
+fn fill(
+    qp: &Qp,
+    held: &mut Held,
+    wqe: &SendWqe<'_>,
+    offset: u32,
+    to: &mut [u8],
+) -> Result<(), Option<Denied>> {
+    match wqe.data {
+        Data::Inline(data) => {
+            let data = data.get(offset as usize..).and_then(|d| d.get(..to.len()));
+            to.copy_from_slice(data.ok_or(None)?);
+            Ok(())
+        }
+        Data::Sges(list) => {
+            let find = |at| locate_in(&list, at);
+            gather(held, qp, find, u64::from(offset), to).map_err(Some)
+        }
     }
 }
 
@@ -559,20 +678,36 @@ fn flow(qp: &Qp, path: &Path) -> (Av, u16) {
     (path.av, port)
 }
 
+/// Adds packets of answers.
+fn answers(
+    qp: &Arc<Qp>,
+    c: &mut Connected,
+    path: &Path,
+    out: &mut Out,
+    run: &mut Run,
+) -> Result<(), Stop> {
+    loop {
+        answer(qp, c, path, out, run)?;
+        if run.is_over(qp) {
+            return Ok(());
+        }
+    }
+}
+
 /// Adds the next packet of an answer. In ERROR only the refusal that led there, and what has to come before it, or
 /// the acknowledge of what was executed.
 fn answer(
     qp: &Arc<Qp>,
     c: &mut Connected,
     path: &Path,
-    state: QpState,
     out: &mut Out,
+    run: &mut Run,
 ) -> Result<(), Stop> {
     let mtu = c.responder.mtu();
     let next = c.responder.responses.peek(mtu).ok_or(Stop::Idle)?;
     // Of a message that has completed here the peer is told, too: whoever was told may be in ERROR at once.
     let done = matches!(next, Answer::Ack(ack) if ack.syndrome == Syndrome::Ack);
-    if state == QpState::Error && !done && !c.responder.responses.ends() {
+    if run.state == QpState::Error && !done && !c.responder.responses.ends() {
         return Err(Stop::Idle);
     }
     let packet = |op, psn, msn| Packet {
@@ -614,23 +749,20 @@ fn answer(
         }
     };
     let len = from.map_or(0, |(_, piece)| piece.len as usize);
-    let flow = flow(qp, path);
-    if !out.admits(&flow, &p, len) {
+    if !out.admits(&run.flow, &p, len) {
         return Err(Stop::Full);
     }
-    let mut denied = false;
-    let built = out.add::<Stop>(&flow, &p, len, |to| {
+    let (mut denied, held) = (false, &mut run.held);
+    let built = out.add::<Stop>(&run.flow, &p, len, |to| {
         let Some((remote, piece)) = from else {
             return Ok(());
         };
         let at = remote.va.wrapping_add(u64::from(piece.offset));
-        let n = to.len() as u64;
-        Span::remote(qp, remote.rkey, at, n, Access::RemoteRead)
-            .and_then(|span| span.read(0, to).map_err(|_| Denied::Bounds))
-            .map_err(|_| {
-                denied = true;
-                Stop::Failed
-            })
+        let key = (Whose::Peers, remote.rkey);
+        held.read(qp, key, at, Access::RemoteRead, to).map_err(|_| {
+            denied = true;
+            Stop::Failed
+        })
     });
     if denied {
         c.responder
@@ -639,6 +771,7 @@ fn answer(
         qp.fail(Cause::Access);
     }
     built?;
+    run.add(len);
     c.responder.responses.sent();
     Ok(())
 }
