@@ -16,15 +16,33 @@ pub(crate) fn crc32c(seed: u32, bytes: &[u8]) -> u32 {
     unsafe { bindings::crc32c(seed, bytes.as_ptr().cast(), bytes.len()) }
 }
 
+/// Where bytes of an skb are, if they are in one piece, for as long as the skb lives and nobody changes its
+/// layout; else null.
+///
+/// # Safety
+///
+/// `skb` is valid, and `offset..offset + len` is within it.
+#[inline]
+pub(super) unsafe fn find_flat(
+    skb: *const bindings::sk_buff,
+    offset: usize,
+    len: usize,
+) -> *const u8 {
+    // SAFETY: By the caller's promise.
+    unsafe { bindings::rurdma_skb_flat(skb, offset, len) }
+}
+
 /// A piece of what was received.
 ///
 /// # Invariants
 ///
-/// `skb` is valid for `'a`, and `offset..offset + len` is within it.
+/// `skb` is valid for `'a`, and `offset..offset + len` is within it. `flat` is null, or points to these bytes, for
+/// `'a`. Others may write to them at any time: what is in an skb of this machine may be in the page cache.
 pub(crate) struct SkbChunk<'a> {
     skb: *const bindings::sk_buff,
     offset: usize,
     len: usize,
+    flat: *const u8,
     _skb: PhantomData<&'a bindings::sk_buff>,
 }
 
@@ -39,6 +57,29 @@ impl SkbChunk<'_> {
             skb,
             offset,
             len,
+            flat: null(),
+            _skb: PhantomData,
+        }
+    }
+
+    /// The same where it is known that the bytes are in one piece.
+    ///
+    /// # Safety
+    ///
+    /// As of [`SkbChunk::new`]; `flat` is what [`find_flat`] says of this range.
+    #[inline]
+    pub(super) unsafe fn in_one_piece(
+        skb: *const bindings::sk_buff,
+        offset: usize,
+        len: usize,
+        flat: *const u8,
+    ) -> Self {
+        // INVARIANT: By the caller's promise.
+        Self {
+            skb,
+            offset,
+            len,
+            flat,
             _skb: PhantomData,
         }
     }
@@ -70,6 +111,12 @@ impl SkbChunk<'_> {
     /// CRC-32 over `len` bytes from `off`, from and to the raw remainder. `None` if they are not there, or cannot
     /// be read.
     pub(crate) fn crc32(&self, off: usize, len: usize, mut crc: u32) -> Option<u32> {
+        if !self.flat.is_null() {
+            let _ = self.range(off, len).ok()?;
+            // SAFETY: By the type invariant, as the range is within it. C reads it, byte by byte or otherwise, and
+            // takes what others write meanwhile in its stride.
+            return Some(unsafe { bindings::crc32_le(crc, self.flat.add(off).cast(), len) });
+        }
         let (off, _) = self.range(off, len).ok()?;
         let (mut state, mut done) = (MaybeUninit::uninit(), 0);
         // SAFETY: By the type invariant the range is within the skb, which is only read. The state is set by the
@@ -108,17 +155,23 @@ impl SkbChunk<'_> {
         len: usize,
         crc: Option<&mut u32>,
     ) -> Result {
-        let (off, n) = self.range(off, len)?;
+        let (at, n) = self.range(off, len)?;
 
         if n == 0 {
+            return Ok(());
+        }
+        if !self.flat.is_null() && crc.is_none() {
+            // SAFETY: By the type invariant, as the range is within it, and the caller's promise. They do not overlap:
+            // one is an skb's.
+            unsafe { bindings::rurdma_memcpy(to.cast(), self.flat.add(off).cast(), len) };
             return Ok(());
         }
         // SAFETY: By the type invariant the range is within the skb, and by the caller's promise
         // there is room for it.
         let err = unsafe {
             match crc {
-                Some(crc) => bindings::rurdma_skb_copy_crc32c(self.skb, off, to.cast(), n, crc),
-                None => bindings::skb_copy_bits(self.skb, off, to.cast(), n),
+                Some(crc) => bindings::rurdma_skb_copy_crc32c(self.skb, at, to.cast(), n, crc),
+                None => bindings::skb_copy_bits(self.skb, at, to.cast(), n),
             }
         };
         if err != 0 {

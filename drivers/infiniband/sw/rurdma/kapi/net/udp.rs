@@ -5,7 +5,7 @@
 use crate::bindings;
 use crate::kapi::net::addr::family;
 use crate::kapi::net::netdev::NetNs;
-use crate::kapi::net::skb::SkbChunk;
+use crate::kapi::net::skb::{find_flat, SkbChunk};
 use crate::kapi::net::socket::{bind, Callbacks, Hook};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::ptr::{null_mut, NonNull};
@@ -51,6 +51,10 @@ impl SuperPacket<'_> {
         let count = self.len.div_ceil(step).clamp(1, MAX_DATAGRAMS);
         (0..count).map(move |index| {
             let at = index * step;
+            let len = step.min(self.len - at);
+            // SAFETY: The skb lives, and has `self.len` bytes.
+            let flat = unsafe { find_flat(self.skb, at, len) };
+            // INVARIANT: Just found out; nobody but us has the skb.
             Datagram {
                 ip: self.ip,
                 src_port: self.src_port,
@@ -58,7 +62,8 @@ impl SuperPacket<'_> {
                 ifindex: self.ifindex,
                 index: index as u16,
                 at,
-                len: step.min(self.len - at),
+                len,
+                flat,
                 skb: self.skb,
             }
         })
@@ -69,7 +74,7 @@ impl SuperPacket<'_> {
 ///
 /// # Invariants
 ///
-/// `skb` lives as long as the datagram, and `at..at + len` is within it.
+/// `skb` lives as long as the datagram, and `at..at + len` is within it; `flat` is null, or where these bytes are.
 pub(crate) struct Datagram<'a> {
     /// The IP header that it came with, which may be that of several.
     pub(crate) ip: &'a [u8],
@@ -84,6 +89,7 @@ pub(crate) struct Datagram<'a> {
     /// Bytes behind the UDP header.
     pub(crate) len: usize,
     at: usize,
+    flat: *const u8,
     skb: *const bindings::sk_buff,
 }
 
@@ -91,7 +97,7 @@ impl Datagram<'_> {
     /// The payload, to be copied to memory of a process.
     pub(crate) fn chunk(&self) -> SkbChunk<'_> {
         // SAFETY: By the type invariant.
-        unsafe { SkbChunk::new(self.skb, self.at, self.len) }
+        unsafe { SkbChunk::in_one_piece(self.skb, self.at, self.len, self.flat) }
     }
 
     /// Keeps it for longer. Any context.
