@@ -154,11 +154,11 @@ impl Traffic {
         }
     }
 
-    /// Such a packet has come. Any context.
+    /// Such packets have come. Any context.
     #[inline]
-    pub(crate) fn received(&self, octets: usize, multicast: bool) {
+    pub(crate) fn received(&self, packets: u32, octets: usize, multicast: bool) {
         if let Some(here) = self.here() {
-            here.received.count(1, octets, multicast);
+            here.received.count(packets, octets, multicast);
         }
     }
 

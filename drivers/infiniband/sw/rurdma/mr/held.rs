@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 use super::{key_index, Mr, Span, LOCAL_DMA_LKEY};
+use crate::kapi::net::skb::SkbChunk;
 use crate::kapi::rdma::memory::Access as Entered;
 use crate::proto::access::{Access, Denied, Region};
 use crate::qp::Qp;
@@ -29,6 +30,8 @@ struct Found {
     key: u32,
     pd: u64,
     region: Region,
+    /// A fast registration, which may end while it is held.
+    fast: bool,
     access: Entered,
 }
 
@@ -44,6 +47,7 @@ impl Found {
             key,
             pd,
             region: desc.region(),
+            fast: desc.fast,
             access: desc.memory.enter()?,
         })
     }
@@ -106,6 +110,23 @@ impl Held {
         Some((&found.access, offset))
     }
 
+    /// Whether the `len` bytes at `addr` of the region with `key` may be accessed. Any context.
+    pub(crate) fn check(
+        &mut self,
+        qp: &Qp,
+        (whose, key): (Whose, u32),
+        addr: u64,
+        len: usize,
+        need: Access,
+    ) -> Result<(), Denied> {
+        let known = self.at((key, whose.pd(qp)), qp, addr, len, need).is_some();
+        // No copy finds out whether it has ended.
+        if known && self.0.as_ref().is_some_and(|f| !f.fast) {
+            return Ok(());
+        }
+        whose.find(qp, key, addr, len, need).map(drop)
+    }
+
     /// Copies `dst.len()` bytes at `addr` of the region with `key` out of it. Any context.
     pub(crate) fn read(
         &mut self,
@@ -124,5 +145,28 @@ impl Held {
         }
         let span = whose.find(qp, key, addr, dst.len(), need)?;
         span.read(0, dst).map_err(|_| Denied::Bounds)
+    }
+
+    /// Copies `len` bytes at `from` of what was received to `addr` of the region with `key`. Any context.
+    #[expect(clippy::too_many_arguments)]
+    pub(crate) fn place(
+        &mut self,
+        qp: &Qp,
+        (whose, key): (Whose, u32),
+        addr: u64,
+        need: Access,
+        chunk: &SkbChunk<'_>,
+        from: usize,
+        len: usize,
+    ) -> Result<(), Denied> {
+        if let Some((memory, offset)) = self.at((key, whose.pd(qp)), qp, addr, len, need) {
+            if memory.place(offset, chunk, from, len, None).is_ok() {
+                return Ok(());
+            }
+            self.0 = None;
+        }
+        let span = whose.find(qp, key, addr, len, need)?;
+        span.place(0, chunk, from, len, None)
+            .map_err(|_| Denied::Bounds)
     }
 }

@@ -69,6 +69,30 @@ pub(crate) fn scatter(
     Ok(())
 }
 
+/// As [`scatter`], without a CRC, by what is held.
+#[expect(clippy::too_many_arguments)]
+pub(crate) fn scatter_held(
+    held: &mut Held,
+    qp: &Qp,
+    pd: u64,
+    find: impl Fn(u64) -> Option<(Sge, u64)>,
+    mut offset: u64,
+    chunk: &SkbChunk<'_>,
+    mut from: usize,
+    mut n: usize,
+) -> Result<(), Denied> {
+    while n > 0 {
+        let (sge, into) = find(offset).ok_or(Denied::Bounds)?;
+        let (addr, len) = range(&sge, into, n)?;
+        let key = (Whose::Ours(pd), sge.lkey);
+        held.place(qp, key, addr, Access::LocalWrite, chunk, from, len)?;
+        offset += len as u64;
+        from += len;
+        n -= len;
+    }
+    Ok(())
+}
+
 /// Copies the bytes at `offset` of a message out of the SGEs that `find` finds.
 pub(crate) fn gather(
     held: &mut Held,

@@ -16,8 +16,8 @@ use crate::kapi::rdma::qp::{QpKind, QpState};
 use crate::kapi::rdma::stats::Counter;
 use crate::kapi::task::cond_resched;
 use crate::kapi::time;
-use crate::mr::sges::{locate, locate_in, scatter, scatter_bytes_by};
-use crate::mr::Span;
+use crate::mr::sges::{locate, locate_in, scatter_bytes_by, scatter_held};
+use crate::mr::{Held, Span, Whose};
 use crate::proto::access::{Access, Denied, Rights};
 use crate::proto::atomic::AtomicOp;
 use crate::proto::ib::cut::Mtu;
@@ -71,22 +71,68 @@ impl Ids {
     }
 }
 
+/// What packets that came together have in common.
+struct Batch {
+    /// Memory that the last of them was about.
+    held: Held,
+    /// When the first of them was looked at; 0: nobody asked.
+    now: u64,
+    /// How many there were, and bytes in all, from BTH to ICRC.
+    packets: u32,
+    octets: usize,
+}
+
+impl Batch {
+    const fn new() -> Self {
+        Self {
+            held: Held::none(),
+            now: 0,
+            packets: 0,
+            octets: 0,
+        }
+    }
+
+    fn count(&mut self, octets: usize) {
+        self.packets += 1;
+        self.octets += octets;
+    }
+
+    /// The time at which something was heard of the peer.
+    fn now(&mut self) -> u64 {
+        if self.now == 0 {
+            self.now = time::monotonic_raw_ns();
+        }
+        self.now
+    }
+}
+
 /// The QP that packets are for. What they give it to do, answers above all, it does when the last of them is there,
 /// or one for another QP follows.
-struct Target(Arc<Qp>);
+struct Target {
+    qp: Arc<Qp>,
+    batch: Batch,
+}
 
 impl Target {
     fn new(qp: Arc<Qp>) -> Option<Self> {
-        qp.gate.enter().then_some(Self(qp))
+        let batch = Batch::new();
+        qp.gate.enter().then_some(Self { qp, batch })
     }
 }
 
 impl Drop for Target {
     fn drop(&mut self) {
-        if self.0.roce().is_some_and(|roce| !roce.kind.is_datagram()) {
-            self.0.roce_transmit();
+        let (qp, batch) = (&self.qp, core::mem::replace(&mut self.batch, Batch::new()));
+        // Before the answer: whoever knows by that that they have come finds them counted, and the memory not in use.
+        if batch.packets != 0 {
+            let (packets, octets) = (batch.packets, batch.octets);
+            qp.dev.traffic.received(packets, octets, false);
         }
-        self.0.gate.leave();
+        drop(batch);
+        if qp.roce().is_some_and(|roce| !roce.kind.is_datagram()) {
+            qp.roce_transmit();
+        }
+        qp.gate.leave();
     }
 }
 
@@ -99,74 +145,76 @@ pub(super) fn packets(links: &Links, packets: &SuperPacket<'_>) {
     let mut ids = Ids::Count;
     let mut target: Option<Target> = None;
     for d in packets.datagrams() {
-        let Some(r) = parse(&d) else {
+        let Some((r, bth)) = parse(&d) else {
             continue;
         };
         if r.packet.qpn == QPN_MULTICAST {
-            multicast(links, &d, &r, &fields, &mut ids);
+            multicast(links, &d, (&r, &bth), &fields, &mut ids);
             continue;
         }
-        if target.as_ref().is_none_or(|t| t.0.number != r.packet.qpn) {
+        if target.as_ref().is_none_or(|t| t.qp.number != r.packet.qpn) {
             // The old one goes first.
             drop(target.take());
             target = qp_of(links, r.packet.qpn, &src, &dst).and_then(Target::new);
         }
-        if let Some(Target(qp)) = &target {
-            if arrives(&qp.dev, &d, &r, &fields, &mut ids) {
-                deliver(qp, &d, &r);
+        if let Some(Target { qp, batch }) = &mut target {
+            if arrives(&qp.dev, &d, &bth, &fields, &mut ids) {
+                batch.count(d.len);
+                deliver(qp, &d, &r, batch);
             }
         }
     }
 }
 
-/// The headers, of a partition that everybody is in.
-fn parse(d: &Datagram<'_>) -> Option<Received> {
+/// A BTH as it came.
+type Bth = [u8; BTH_LEN];
+
+/// The headers, of a partition that everybody is in; and their beginning, which the ICRC covers. They are read once.
+fn parse(d: &Datagram<'_>) -> Option<(Received, Bth)> {
     let mut bytes = [0; MAX_HDR_LEN];
     let bytes = bytes.get_mut(..d.len.min(MAX_HDR_LEN))?;
     d.chunk().copy_to_slice(0, bytes).ok()?;
     let r = Packet::parse(bytes, d.len).ok()?;
-    (r.packet.pkey & PKEY_BASE == PKEY_BASE).then_some(r)
+    let bth = *bytes.first_chunk()?;
+    (r.packet.pkey & PKEY_BASE == PKEY_BASE).then_some((r, bth))
 }
 
-/// A packet is for this link: counts it. False: its ICRC is wrong.
-fn arrives(dev: &Device, d: &Datagram<'_>, r: &Received, fields: &IpFields, ids: &mut Ids) -> bool {
-    let mut right = is_right(d, &ids.fields(fields, d.index));
+/// A packet is for this link: whether its ICRC is right. If not, that is counted.
+fn arrives(dev: &Device, d: &Datagram<'_>, bth: &Bth, fields: &IpFields, ids: &mut Ids) -> bool {
+    let mut right = is_right(d, bth, &ids.fields(fields, d.index));
     if !right && d.index != 0 && fields.id().is_some() {
         // What is found out is so of those behind it, too.
-        right = is_right(d, &ids.other().fields(fields, d.index));
+        right = is_right(d, bth, &ids.other().fields(fields, d.index));
         if right {
             *ids = ids.other();
         }
     }
-    if right {
-        let group = r.packet.qpn == QPN_MULTICAST;
-        dev.traffic.received(d.len, group);
-    } else {
+    if !right {
         dev.counters.count(Counter::CrcErrors);
     }
     right
 }
 
 /// Whether the ICRC is right, with these fields of the IP header.
-fn is_right(d: &Datagram<'_>, fields: &IpFields) -> bool {
-    let (mut bth, mut sum) = ([0; BTH_LEN], [0; ICRC_LEN]);
+fn is_right(d: &Datagram<'_>, bth: &Bth, fields: &IpFields) -> bool {
+    let mut sum = [0; ICRC_LEN];
     let chunk = d.chunk();
     let Some(end) = d.len.checked_sub(ICRC_LEN).filter(|end| *end >= BTH_LEN) else {
         return false;
     };
-    if chunk.copy_to_slice(0, &mut bth).is_err() || chunk.copy_to_slice(end, &mut sum).is_err() {
+    if chunk.copy_to_slice(end, &mut sum).is_err() {
         return false;
     }
     let ports = (d.src_port, d.dst_port);
-    icrc::is_right_of::<KernelCrc>(fields, ports, d.len, &bth, sum, |crc| {
+    icrc::is_right_of::<KernelCrc>(fields, ports, d.len, bth, sum, |crc| {
         chunk.crc32(BTH_LEN, end - BTH_LEN, crc)
     })
 }
 
 /// A packet whose ICRC is right, for a QP that was entered.
-fn deliver(qp: &Arc<Qp>, d: &Datagram<'_>, r: &Received) {
+fn deliver(qp: &Arc<Qp>, d: &Datagram<'_>, r: &Received, batch: &mut Batch) {
     match qp.roce().map(|roce| roce.kind) {
-        Some(QpKind::Rc | QpKind::Uc) => connected(qp, d, r),
+        Some(QpKind::Rc | QpKind::Uc) => connected(qp, d, r, batch),
         Some(QpKind::Ud | QpKind::Gsi) => datagram::received(qp, d, r),
         None => {}
     }
@@ -174,21 +222,28 @@ fn deliver(qp: &Arc<Qp>, d: &Datagram<'_>, r: &Received) {
 
 /// The same for one of a group, which was not.
 fn deliver_one(qp: &Arc<Qp>, d: &Datagram<'_>, r: &Received) {
-    if let Some(Target(qp)) = &Target::new(qp.clone()) {
-        deliver(qp, d, r);
+    if let Some(Target { qp, batch }) = &mut Target::new(qp.clone()) {
+        deliver(qp, d, r, batch);
     }
 }
 
 /// A packet for a group: every QP of it gets it that belongs to the link by which it came; where these are
 /// many, later.
-fn multicast(links: &Links, d: &Datagram<'_>, r: &Received, fields: &IpFields, ids: &mut Ids) {
+fn multicast(
+    links: &Links,
+    d: &Datagram<'_>,
+    (r, bth): (&Received, &Bth),
+    fields: &IpFields,
+    ids: &mut Ids,
+) {
     let here = |dev: &Arc<Device>| (dev.netdev.ifindex() == d.ifindex).then(|| dev.clone());
     let Some(dev) = links.find(here) else {
         return;
     };
-    if !arrives(&dev, d, r, fields, ids) {
+    if !arrives(&dev, d, bth, fields, ids) {
         return;
     }
+    dev.traffic.received(1, d.len, true);
     // Longer than any datagram: nobody takes it, and it is not to be kept.
     if r.payload_len > Mtu::MAX.bytes() as usize {
         return;
@@ -205,7 +260,7 @@ pub(super) fn late(dev: &Arc<Device>) {
     let mut left = LATE;
     while let Some((gid, kept)) = dev.groups.take_late() {
         let d = kept.get();
-        if let Some(r) = parse(d) {
+        if let Some((r, _)) = parse(d) {
             dev.to_group_late(&gid, |qp| {
                 deliver_one(qp, d, &r);
                 cond_resched();
@@ -232,7 +287,7 @@ fn qp_of(links: &Links, qpn: u32, src: &IpAddr, dst: &IpAddr) -> Option<Arc<Qp>>
 }
 
 /// A packet for a connected QP.
-fn connected(qp: &Arc<Qp>, d: &Datagram<'_>, r: &Received) {
+fn connected(qp: &Arc<Qp>, d: &Datagram<'_>, r: &Received, batch: &mut Batch) {
     let Some(roce) = qp.roce() else {
         return;
     };
@@ -252,10 +307,10 @@ fn connected(qp: &Arc<Qp>, d: &Datagram<'_>, r: &Received) {
             state,
             QpState::Rtr | QpState::Rts | QpState::Sqd | QpState::Sqe
         ) {
-            request(qp, c, d, r);
+            request(qp, c, d, r, &mut batch.held);
         }
     } else if matches!(state, QpState::Rts | QpState::Sqd) {
-        answered(qp, c, d, r);
+        answered(qp, c, d, r, batch);
     }
 }
 
@@ -267,7 +322,7 @@ enum Refusal {
     Nak(Nak, Cause),
 }
 
-fn request(qp: &Arc<Qp>, c: &mut Connected, d: &Datagram<'_>, r: &Received) {
+fn request(qp: &Arc<Qp>, c: &mut Connected, d: &Datagram<'_>, r: &Received, held: &mut Held) {
     loop {
         match c.responder.receive(r) {
             Verdict::Drop | Verdict::Repeat => return,
@@ -277,7 +332,7 @@ fn request(qp: &Arc<Qp>, c: &mut Connected, d: &Datagram<'_>, r: &Received) {
                 continue;
             }
             Verdict::Execute(step) => {
-                match execute(qp, c, d, r, &step) {
+                match execute(qp, c, d, r, &step, held) {
                     Ok(result) => {
                         if c.responder.accept(r, &step, result).is_err() {
                             qp.fail(Cause::Request);
@@ -327,9 +382,8 @@ fn permits(qp: &Qp, rights: u32) -> Result<(), Refusal> {
 }
 
 /// The peer's access to memory of ours.
-fn remote(qp: &Qp, m: &Remote, at: u32, len: usize, need: Access) -> Result<Span, Refusal> {
-    let va = m.va.wrapping_add(u64::from(at));
-    Span::remote(qp, m.rkey, va, len as u64, need).map_err(|e| denied(qp, e))
+fn remote(qp: &Qp, m: &Remote, len: usize, need: Access) -> Result<Span, Refusal> {
+    Span::remote(qp, m.rkey, m.va, len as u64, need).map_err(|e| denied(qp, e))
 }
 
 fn execute(
@@ -338,6 +392,7 @@ fn execute(
     d: &Datagram<'_>,
     r: &Received,
     step: &Step,
+    held: &mut Held,
 ) -> Result<u64, Refusal> {
     let (from, len) = (r.payload_at, r.payload_len);
     match *step {
@@ -361,16 +416,8 @@ fn execute(
             let sges = c.recv.sges();
             let find = |at| locate(sges, at);
             let chunk = d.chunk();
-            let placed = scatter(
-                qp,
-                qp.recv_pd(),
-                find,
-                u64::from(offset),
-                &chunk,
-                from,
-                len,
-                None,
-            );
+            let at = u64::from(offset);
+            let placed = scatter_held(held, qp, qp.recv_pd(), find, at, &chunk, from, len);
             if placed.is_err() {
                 c.have_recv = false;
                 let told = qp.push_recv_error(c.recv.wr_id, status::LOC_PROT_ERR);
@@ -405,18 +452,20 @@ fn execute(
             imm,
         } => {
             permits(qp, access::REMOTE_WRITE)?;
+            let key = (Whose::Peers, m.rkey);
             if place.begins() && m.length > 0 {
                 // All of it, before the first byte.
                 let all = m.length as usize;
-                drop(remote(qp, &m, 0, all, Access::RemoteWrite)?);
+                held.check(qp, key, m.va, all, Access::RemoteWrite)
+                    .map_err(|e| denied(qp, e))?;
             }
             if imm {
                 take_recv(qp, c)?;
             }
             if len > 0 {
-                let span = remote(qp, &m, offset, len, Access::RemoteWrite)?;
-                span.place(0, &d.chunk(), from, len, None)
-                    .map_err(|_| denied(qp, Denied::Bounds))?;
+                let va = m.va.wrapping_add(u64::from(offset));
+                held.place(qp, key, va, Access::RemoteWrite, &d.chunk(), from, len)
+                    .map_err(|e| denied(qp, e))?;
             }
             if imm {
                 let mut cqe = received(qp, c, m.length);
@@ -431,7 +480,8 @@ fn execute(
             permits(qp, access::REMOTE_READ)?;
             if m.length > 0 {
                 let all = m.length as usize;
-                drop(remote(qp, &m, 0, all, Access::RemoteRead)?);
+                held.check(qp, (Whose::Peers, m.rkey), m.va, all, Access::RemoteRead)
+                    .map_err(|e| denied(qp, e))?;
             }
             Ok(0)
         }
@@ -439,7 +489,7 @@ fn execute(
         Step::FetchAdd(a) => atomic(qp, &a, AtomicOp::fetch_add(a.swap_add)),
         Step::AtomicWrite(m) => {
             permits(qp, access::REMOTE_WRITE)?;
-            let span = remote(qp, &m, 0, len, Access::RemoteWrite)?;
+            let span = remote(qp, &m, len, Access::RemoteWrite)?;
             let mut bytes = [0; size_of::<u64>()];
             let copied = d.chunk().copy_to_slice(from, &mut bytes);
             if copied.is_err() || m.va % 8 != 0 {
@@ -459,7 +509,7 @@ fn atomic(qp: &Qp, a: &Atomic, op: AtomicOp) -> Result<u64, Refusal> {
         rkey: a.rkey,
         length: size_of::<u64>() as u32,
     };
-    let span = remote(qp, &m, 0, size_of::<u64>(), Access::RemoteAtomic)?;
+    let span = remote(qp, &m, size_of::<u64>(), Access::RemoteAtomic)?;
     at_once(qp, &span, op)
 }
 
@@ -491,7 +541,7 @@ fn flush(qp: &Qp, kind: FlushKind, m: &Remote) -> Result<(), Refusal> {
     let span = if kind.whole {
         Span::whole(qp, m.rkey, need).map_err(|e| denied(qp, e))?
     } else {
-        remote(qp, m, 0, m.length as usize, need)?
+        remote(qp, m, m.length as usize, need)?
     };
     span.flush();
     Ok(())
@@ -539,7 +589,7 @@ fn push(qp: &Qp, cqe: &Cqe, r: &Received) -> Result<(), Refusal> {
 }
 
 /// An answer to one of our requests.
-fn answered(qp: &Arc<Qp>, c: &mut Connected, d: &Datagram<'_>, r: &Received) {
+fn answered(qp: &Arc<Qp>, c: &mut Connected, d: &Datagram<'_>, r: &Received, batch: &mut Batch) {
     let p = &r.packet;
     let effect = match p.opcode.op {
         Op::Acknowledge => match Syndrome::from_number(p.syndrome) {
@@ -561,7 +611,7 @@ fn answered(qp: &Arc<Qp>, c: &mut Connected, d: &Datagram<'_>, r: &Received) {
     };
     match effect {
         Effect::None => return,
-        Effect::Progress => c.heard = time::monotonic_raw_ns(),
+        Effect::Progress => c.heard = batch.now(),
         Effect::Rnr(timer) => {
             c.heard = time::monotonic_raw_ns();
             c.not_before = c.heard + u64::from(rnr_timer_us(timer)) * 1000;
@@ -570,8 +620,8 @@ fn answered(qp: &Arc<Qp>, c: &mut Connected, d: &Datagram<'_>, r: &Received) {
             }
         }
         Effect::Place { cookie, offset } => {
-            c.heard = time::monotonic_raw_ns();
-            if !place(qp, c, d, r, cookie, offset) {
+            c.heard = batch.now();
+            if !place(qp, c, d, r, (cookie, offset), &mut batch.held) {
                 return fail(qp, c, status::LOC_PROT_ERR);
             }
             c.requester.placed(p.psn);
@@ -587,8 +637,8 @@ fn place(
     c: &Connected,
     d: &Datagram<'_>,
     r: &Received,
-    number: u32,
-    offset: u32,
+    (number, offset): (u32, u32),
+    held: &mut Held,
 ) -> bool {
     let Some(wqe) = c.shadow.work(number, &qp.limits) else {
         return false;
@@ -602,17 +652,9 @@ fn place(
         let bytes = r.packet.original.to_ne_bytes();
         return scatter_bytes_by(qp, qp.pd.id, find, &bytes).is_ok();
     }
-    scatter(
-        qp,
-        qp.pd.id,
-        find,
-        u64::from(offset),
-        &d.chunk(),
-        r.payload_at,
-        r.payload_len,
-        None,
-    )
-    .is_ok()
+    let (chunk, at) = (d.chunk(), u64::from(offset));
+    let (from, len) = (r.payload_at, r.payload_len);
+    scatter_held(held, qp, qp.pd.id, find, at, &chunk, from, len).is_ok()
 }
 
 /// The oldest work request fails, and the QP with it. (One that could not be executed has its own status.)
