@@ -416,16 +416,21 @@ impl<S: DerefMut<Target = [Slot]>> Requester<S> {
         self.unacked != self.unsent && !self.waits
     }
 
+    /// The oldest work request, if it is done.
+    fn done(&self) -> Option<Slot> {
+        let slot = self.slot(self.head).filter(|_| self.head != self.tail)?;
+        let behind = slot.first.plus(slot.packets);
+        (!self.unacked.precedes(behind)).then_some(*slot)
+    }
+
+    /// Whether there is something to be told: [`Self::take_done`], or [`Self::failed`].
+    pub fn has_news(&self) -> bool {
+        self.done().is_some() || self.failed().is_some()
+    }
+
     /// Takes out the oldest work request if it is done.
     pub fn take_done(&mut self) -> Option<Request> {
-        if self.head == self.tail {
-            return None;
-        }
-        let slot = *self.slot(self.head)?;
-        let behind = slot.first.plus(slot.packets);
-        if self.unacked.precedes(behind) {
-            return None;
-        }
+        let slot = self.done()?;
         if self.at == self.head {
             self.at = self.at.wrapping_add(1);
             self.packet = 0;
