@@ -78,6 +78,10 @@ pub(crate) const WC_WITH_IMM: u16 = 1 << 1;
 /// `IBV_WC_WITH_INV`.
 pub(crate) const WC_WITH_INVALIDATE: u16 = 1 << 3;
 
+/// How long a kernel user's work may take with what it has polled, of which that of a management datagram is the
+/// longest: to answer, the core looks for the sender's MAC address, for a second (`rdma_addr_find_l2_eth_by_grh()`).
+const SETTLE_MS: u32 = 10_000;
+
 /// The CQ took no completion: it overflowed, now or before.
 pub(crate) struct Overflow;
 
@@ -100,8 +104,8 @@ struct CqRing {
     producer: Producer,
     /// Of a kernel user; a process consumes by itself.
     consumer: Consumer,
-    /// A kernel user has asked for an event, and was told that it has missed none.
-    at_rest: bool,
+    /// Before this index a kernel user has handled what it polled, as its work does when it polls again.
+    handled: u32,
     dead: bool,
 }
 
@@ -154,7 +158,7 @@ impl Cq {
             ring,
             producer: Producer::new(0),
             consumer: Consumer::new(0),
-            at_rest: true,
+            handled: 0,
             dead: false,
         };
         let cq = Arc::pin_init(
@@ -178,15 +182,15 @@ impl Cq {
         self.dev.limits.cq.give();
     }
 
-    /// Waits until a kernel user has taken all completions and asked for an event, which is the last that its work on
-    /// them does; a second at most. Process context.
+    /// Waits until a kernel user has handled all that is complete now, by work that polls until it finds nothing and
+    /// then asks for an event; [`SETTLE_MS`] at most. Process context.
     pub(crate) fn settle(&self) {
-        for _ in 0..1000 {
-            {
-                let q = self.ring.lock();
-                if q.dead || q.at_rest {
-                    return;
-                }
+        let until = self.ring.lock().producer.tail();
+        for _ in 0..SETTLE_MS {
+            let handled = self.ring.lock().handled;
+            // Indices run freely.
+            if until.wrapping_sub(handled) as i32 <= 0 {
+                return;
             }
             fsleep(Delta::from_millis(1));
         }
@@ -214,7 +218,6 @@ impl Cq {
         }
         q.ring.copy_out(q.producer.tail(), 0, cqe.as_bytes());
         q.producer.advance(1);
-        q.at_rest = false;
         let notify = q.producer.publish_and_check_arm(&q.ring, solicited);
         drop(guard);
         if notify {
@@ -225,17 +228,20 @@ impl Cq {
 
     /// `ib_poll_cq()` of a kernel user. Any context.
     pub(crate) fn poll(&self, wcs: &mut WcWriter<'_>) {
+        let mut first = true;
         while wcs.room() > 0 {
             let mut cqe = Cqe::default();
             {
                 let mut guard = self.ring.lock();
                 let q = &mut *guard;
+                if core::mem::take(&mut first) {
+                    q.handled = q.consumer.head();
+                }
                 if !matches!(q.consumer.available(&q.ring), Ok(1..)) {
                     return;
                 }
                 q.ring.copy_in(q.consumer.head(), 0, cqe.as_mut_bytes());
                 q.consumer.advance(1);
-                q.at_rest = false;
                 q.consumer.publish(&q.ring);
             }
             let qp = self.dev.qp_by_number(cqe.qp_num);
@@ -260,8 +266,7 @@ impl Cq {
     pub(crate) fn req_notify(&self, flags: NotifyFlags) -> bool {
         let mut guard = self.ring.lock();
         let q = &mut *guard;
-        let missed = q.consumer.arm(&q.ring, flags.solicited_only);
-        q.at_rest = !missed;
-        missed
+        q.handled = q.consumer.head();
+        q.consumer.arm(&q.ring, flags.solicited_only)
     }
 }
