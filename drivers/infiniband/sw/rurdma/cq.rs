@@ -20,6 +20,7 @@ use crate::kapi::task::nth_cpu;
 use crate::kapi::time;
 use crate::proto::ring::queue::{Consumer, Producer};
 use crate::proto::ring::FLAG_OVERFLOW;
+use crate::proto::wire::ib::QPN_GSI;
 use crate::proto::wqe::abi::{Cqe, CQE_SIZE};
 use kernel::alloc::flags::GFP_KERNEL;
 use kernel::prelude::*;
@@ -182,6 +183,23 @@ impl Cq {
         self.dev.limits.cq.give();
     }
 
+    /// Receives of the QP that are complete, and that the kernel user has not polled, fail as if they were flushed.
+    /// Any context.
+    pub(crate) fn flush_unpolled(&self, qpn: u32) {
+        let guard = self.ring.lock();
+        let q = &*guard;
+        let head = q.consumer.head();
+        for i in 0..q.consumer.available(&q.ring).unwrap_or(0) {
+            let at = head.wrapping_add(i);
+            let mut cqe = Cqe::default();
+            q.ring.copy_in(at, 0, cqe.as_mut_bytes());
+            if cqe.qp_num == qpn && cqe.opcode == opcode::RECV && cqe.status == status::SUCCESS {
+                cqe.status = status::WR_FLUSH_ERR;
+                q.ring.copy_out(at, 0, cqe.as_bytes());
+            }
+        }
+    }
+
     /// Waits until a kernel user has handled all that is complete now, by work that polls until it finds nothing and
     /// then asks for an event; [`SETTLE_MS`] at most. Process context.
     pub(crate) fn settle(&self) {
@@ -259,6 +277,10 @@ impl Cq {
                 network_hdr_type: cqe.network_hdr_type,
             };
             wcs.push(&completion, qp.as_ref().map(|qp| &*qp.handle));
+            // See `SETTLE_MS`: with the 16 that the core asks for, a removal would wait for each of them.
+            if cqe.qp_num == QPN_GSI && cqe.opcode == opcode::RECV {
+                return;
+            }
         }
     }
 

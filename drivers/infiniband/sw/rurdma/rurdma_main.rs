@@ -32,6 +32,7 @@ mod ucontext;
 mod verbs;
 
 use crate::kapi::net::notifier::NetdevNotifier;
+use crate::kapi::rdma::client::ClientRegistration;
 use crate::kapi::rdma::device::unregister_driver;
 use crate::kapi::rdma::link::LinkRegistration;
 use crate::qp::number;
@@ -67,6 +68,8 @@ struct Rurdma {
     /// New links are made through this. Dropped first.
     iwarp_link: Option<LinkRegistration<link::IwarpLink>>,
     roce_link: Option<LinkRegistration<link::RoceLink>>,
+    /// Dropped when there are no devices any more.
+    client: Option<ClientRegistration<verbs::Rurdma>>,
     netdevs: Option<NetdevNotifier<registry::Watch>>,
 }
 
@@ -80,10 +83,11 @@ impl kernel::Module for Rurdma {
         );
         #[allow(clippy::clone_on_copy)]
         out::KNOBS.set(module_parameters::roce_gso.value().clone() != 0);
-        let netdevs = Self::begin().inspect_err(|_| Self::end())?;
+        let (netdevs, client) = Self::begin().inspect_err(|_| Self::end())?;
         Ok(Self {
             iwarp_link: Some(LinkRegistration::new()),
             roce_link: Some(LinkRegistration::new()),
+            client: Some(client),
             netdevs: Some(netdevs),
         })
     }
@@ -91,12 +95,15 @@ impl kernel::Module for Rurdma {
 
 impl Rurdma {
     /// What the links need.
-    fn begin() -> Result<NetdevNotifier<registry::Watch>> {
+    fn begin() -> Result<(
+        NetdevNotifier<registry::Watch>,
+        ClientRegistration<verbs::Rurdma>,
+    )> {
         registry::init()?;
         number::init()?;
         cm::init()?;
         ns::init()?;
-        NetdevNotifier::new()
+        Ok((NetdevNotifier::new()?, ClientRegistration::new()?))
     }
 
     /// The end of whatever of that has begun, when there are no links any more.
@@ -116,6 +123,7 @@ impl Drop for Rurdma {
         drop(self.iwarp_link.take());
         drop(self.roce_link.take());
         unregister_driver::<verbs::Rurdma>();
+        drop(self.client.take());
         drop(self.netdevs.take());
         Self::end();
     }

@@ -68,6 +68,11 @@ pub(crate) trait Transport: Sync {
     fn link_begins(&self, _dev: &Arc<Device>) -> Result {
         Ok(())
     }
+    /// The core's users of the device are there, its MAD services among them. Process context.
+    fn users_come(&self, _dev: &Device) {}
+    /// They are about to lose it: from the return on nothing that was received is on its way to the MAD services.
+    /// Process context.
+    fn users_go(&self, _dev: &Device) {}
     /// The wire's part of a new QP.
     fn new_qp(&self, new: &NewQp) -> Result<TransportQp>;
     /// Whether the attributes are those of this transition.

@@ -78,6 +78,14 @@ impl Driver for Rurdma {
         dev.process_mad(request, response)
     }
 
+    fn users_come(dev: &Arc<Device>) {
+        dev.transport.users_come(dev);
+    }
+
+    fn users_go(dev: &Arc<Device>) {
+        dev.transport.users_go(dev);
+    }
+
     fn device_gone(dev: &Arc<Device>) {
         dev.poller.stop();
         dev.transport.device_goes(dev);

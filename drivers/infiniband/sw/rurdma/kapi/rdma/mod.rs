@@ -9,6 +9,7 @@ pub(crate) mod account;
 mod ah;
 pub(crate) mod attr;
 pub(crate) mod av;
+pub(crate) mod client;
 pub(crate) mod cq;
 pub(crate) mod device;
 pub(crate) mod iwcm;

@@ -75,6 +75,10 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
         request: &[u8; MAD_LEN],
         response: &mut [u8; MAD_LEN],
     ) -> bool;
+    /// The core has given the device to its MAD services, and to all others who were there before the module.
+    fn users_come(dev: &Arc<Self::Device>);
+    /// The core is about to take it from them. They come again if the device only changes its namespace.
+    fn users_go(dev: &Arc<Self::Device>);
     /// The core has let go of the device; what remains of it is the driver's.
     fn device_gone(dev: &Arc<Self::Device>);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The state machines of an RC or UC QP, and the work requests that they are about.
+//! The state machines of an RC or UC QP, and the work requests that they are about. Of a UD or GSI QP, what it
+//! receives.
 
 use crate::proto::ib::requester::{Requester, Slot};
 use crate::proto::ib::responder::Responder;
@@ -58,6 +59,8 @@ pub(super) struct Connected {
     pub(super) have_recv: bool,
     /// The consumer was told that the peer has begun (`IB_EVENT_COMM_EST`).
     pub(super) established: bool,
+    /// The GSI: nobody is there to whom a datagram may be delivered.
+    pub(super) deaf: bool,
     /// When the requester last heard something, in nanoseconds.
     pub(super) heard: u64,
     /// When the responder may be asked again; 0: it did not ask for time.
@@ -70,8 +73,11 @@ pub(super) struct Connected {
 
 impl Connected {
     /// Of a QP that is not connected ever.
-    pub(super) fn none() -> Self {
-        Self::with(KVVec::new(), KVVec::new(), KVVec::new(), 0)
+    pub(super) fn none(deaf: bool) -> Self {
+        Self {
+            deaf,
+            ..Self::with(KVVec::new(), KVVec::new(), KVVec::new(), 0)
+        }
     }
 
     /// For a send queue with room for `sq_wr` work requests of `units` units.
@@ -102,6 +108,7 @@ impl Connected {
             recv: RecvWr::empty(),
             have_recv: false,
             established: false,
+            deaf: false,
             heard: 0,
             not_before: 0,
             rings_at: 0,

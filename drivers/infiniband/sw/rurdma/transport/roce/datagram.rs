@@ -195,6 +195,26 @@ fn transmit(
     })
 }
 
+/// The core's agents that answer are there: the GSI receives. Process context.
+pub(super) fn begin_reception(gsi: &Qp) {
+    if let Some(roce) = gsi.roce() {
+        roce.connected.lock().deaf = false;
+    }
+}
+
+/// The core's agents are about to go, and nothing keeps one from going while the core answers with it
+/// (`agent_send_response()` and `ib_agent_port_close()`, Linux 7.2): the GSI receives nothing more, and from the
+/// return on the core handles nothing that it has received. It sends as before, for others say goodbye by it still.
+/// Process context.
+pub(super) fn end_reception(gsi: &Qp) {
+    let Some(roce) = gsi.roce() else {
+        return;
+    };
+    roce.connected.lock().deaf = true;
+    gsi.recv_cq.flush_unpolled(gsi.number);
+    gsi.recv_cq.settle();
+}
+
 /// A datagram has come.
 pub(super) fn received(qp: &Arc<Qp>, d: &Datagram<'_>, r: &Received) {
     let Some(roce) = qp.roce() else {
@@ -221,6 +241,9 @@ pub(super) fn received(qp: &Arc<Qp>, d: &Datagram<'_>, r: &Received) {
     // One at a time: receives are used in the order of their completions.
     let mut connected = roce.connected.lock();
     let c = &mut *connected;
+    if c.deaf {
+        return;
+    }
     let wr = &mut c.recv;
     if !c.have_recv {
         match qp.take_recv(wr) {

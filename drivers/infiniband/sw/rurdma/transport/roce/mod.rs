@@ -93,6 +93,18 @@ impl Transport for Roce {
         Mtu::fitting(netdev_mtu.saturating_sub(OVERHEAD)).to_enum()
     }
 
+    fn users_come(&self, dev: &Device) {
+        if let Some(gsi) = dev.qps.get(QPN_GSI) {
+            datagram::begin_reception(&gsi);
+        }
+    }
+
+    fn users_go(&self, dev: &Device) {
+        if let Some(gsi) = dev.qps.get(QPN_GSI) {
+            datagram::end_reception(&gsi);
+        }
+    }
+
     fn new_qp(&self, new: &NewQp) -> Result<TransportQp> {
         Ok(TransportQp::Roce(RoceQp::new(
             new.kind,

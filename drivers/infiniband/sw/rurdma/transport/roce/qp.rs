@@ -68,7 +68,7 @@ impl RoceQp {
     /// Of a new QP whose send queue has room for `sq_wr` work requests of `units` units.
     pub(super) fn new(kind: QpKind, sq_wr: u32, units: u32) -> Result<Pin<KBox<Self>>> {
         let connected = if kind.is_datagram() {
-            Connected::none()
+            Connected::none(kind == QpKind::Gsi)
         } else {
             Connected::new(sq_wr, units)?
         };
