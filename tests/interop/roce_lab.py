@@ -33,8 +33,6 @@ MAY_BE_TOLD = (
     "RDMA CMA: in the future this may cause",
     "ib_core: MAD received with unsupported base version",
     "ib_create_ah_from_wc error",
-    # A device that goes while the core answers a MAD.
-    "Unable to find port agent",
     "speed is unknown, defaulting to",
     ": Port: 1 Link ",
 )

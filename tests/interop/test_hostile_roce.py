@@ -388,6 +388,40 @@ def test_link_comes_and_goes(roce_lab, second_link, seeds, cm_works):
             a.link_del("rrflood")
 
 
+@pytest.fixture
+def second_wire(roce_lab):
+    """Another veth between the two: (netdev of the puppet's, its address, MAC address of the other end)."""
+    a, b = roce_lab.a, roce_lab.b
+    ip = a.ip.replace("10.0.", "10.78.")
+    run(f"ip -n {a.name} link add w1 type veth peer name w2 netns {b.name}")
+    a.run(f"ip addr add {ip}/24 dev w1 && ip link set w1 up")
+    b.run(f"ip addr add {ip.rpartition('.')[0]}.2/24 dev w2 && ip link set w2 up")
+    yield "w1", ip, b.run("cat /sys/class/net/w2/address").out.strip()
+    a.run("ip link del w1", check=False)
+
+
+def test_link_goes_while_the_core_answers(roce_lab, second_wire, seeds, cm_works):
+    """The core knows no MAC address of who asks, and hears of it when the removal of the link has begun.
+
+    It answers with an agent that the removal takes away, and does not itself wait for the one before the other.
+    """
+    netdev, ip, mac = second_wire
+    a, peer = roce_lab.a, roce_lab.peer
+    # Performance management, Get(ClassPortInfo): the module says what is to be answered.
+    body = peer.body(rp.UD | rp.SEND_ONLY, 0, rp.deth(rp.QKEY_GSI, 1), payload=cm.mad(1, b"", 1, 4, 1, method=1), qpn=1)
+    for i, rng in enumerate(seeds):
+        nobody = f"{ip.rpartition('.')[0]}.{100 + i % 100}"
+        a.link_add("rrasked", netdev, "rurdma_roce")
+        wait_until(lambda: gid_index("rrasked", ip, a.name) is not None)
+        peer.tx.sendto(rp.datagram(nobody, ip, body), (ip, 0))
+        wait_until(lambda nobody=nobody: nobody in a.run("ip neigh show nud incomplete").out)
+        with a.start("rdma link del rrasked") as removal:
+            time.sleep(rng.random() / 2)
+            a.run(f"ip neigh replace {nobody} lladdr {mac} dev {netdev}")
+            removal.wait()
+        a.run(f"ip neigh del {nobody} dev {netdev}")
+
+
 @pytest.mark.long
 def test_netdev_goes(roce_lab, second_link, seeds, cm_works):
     """The netdev is taken away, or its address, under packets for it."""

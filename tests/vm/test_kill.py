@@ -102,6 +102,25 @@ def test_link_deleted_under_traffic(pair, rounds):
     moments.were_busy()
 
 
+def test_link_deleted_while_connecting(pair, rounds):
+    """Connections are made over it, of both ends at once, a little further each time when the link goes."""
+    before, x, moment = Holdings(), pair.a, random.Random(int(os.environ.get("RURDMA_SEED", "1")))
+    rounds, in_time = min(rounds, 150), 0
+    for _ in range(rounds):
+        with x.start("exec ucmatose -c 100") as server:
+            wait_until(lambda: x.listens() or not server.running())
+            with x.start(f"exec ucmatose -c 100 -s {x.ip}") as client:
+                time.sleep(moment.random() * TIMEOUT / 600)
+                in_time += client.running()
+                x.run(f"rdma link del {x.dev}", timeout=30)
+                assert not x.links()
+        nothing_left(x)
+        x.link_add(x.dev, x.netdev, pair.kind)
+        pair.settle()
+    before.returned()
+    assert in_time * 5 >= rounds or rounds < 10, f"all were made before in all but {in_time} rounds"
+
+
 @OF_EACH_KIND
 def test_netdev_removed_under_traffic(module, rounds, kind):
     """The netdev goes, the link with it."""
