@@ -27,9 +27,9 @@ def columns(text, size):
 
 
 def computed(text, *figures):
-    """These figures; one that could not be computed is none."""
-    if not all(map(math.isfinite, figures)):
-        raise Failed(f"a figure is no number in\n{text}")
+    """These figures; one that could not be computed, or that is 0, is none."""
+    if not all(math.isfinite(x) and x > 0 for x in figures):
+        raise Failed(f"a figure is no number, or 0, in\n{text}")
     return figures
 
 
@@ -56,9 +56,9 @@ def exchange(rig, driver, program, usage=None, limit=LIMIT):
     a, b = rig.pairs[driver].a, rig.pairs[driver].b
     port = rig.port()
     line = f"{program} -R -F -p {port}"
-    with b.start(rig.server(f"{line} --bind_source_ip {b.ip}")) as server:
+    with b.start(rig.server(f"{line} --bind_source_ip {b.ip}"), env=rig.clock) as server:
         wait_until(lambda: listening(b, port) or not server.running(), 20, f"{server.cmd}: does not listen")
-        with a.start(rig.client(f"{line} --bind_source_ip {a.ip} {b.ip}")) as client:
+        with a.start(rig.client(f"{line} --bind_source_ip {a.ip} {b.ip}"), env=rig.clock) as client:
             if usage:
                 usage.watch(client, server, limit)
             out = client.wait(limit).out

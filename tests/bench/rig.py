@@ -2,6 +2,7 @@
 """What all runs of one MTU share: the pairs of links, CPUs, ports, what is known of the speed of each."""
 
 import contextlib
+import ctypes
 import itertools
 import os
 import pathlib
@@ -13,6 +14,7 @@ from wire import Wire
 DRIVERS = (*KINDS, "tcp", "udp")
 # Plain sockets need a veth and no more.
 SOCKETS = ("tcp", "udp")
+BCLOCK = "/run/tools/bclock.so"
 MPA_CRC = pathlib.Path("/sys/module/rurdma/parameters/mpa_crc")
 
 
@@ -22,15 +24,22 @@ def cpus():
     return two if len(two) > 1 else None
 
 
+def clock():
+    """What programs that count cycles need in their environment for their figures to be right: see bclock.so.c."""
+    lib = ctypes.CDLL(BCLOCK)
+    lib.bclock_hz.restype = ctypes.c_double
+    return {"LD_PRELOAD": BCLOCK, "BCLOCK_HZ": f"{lib.bclock_hz(ctypes.c_double(1)):.0f}"}
+
+
 class Rig:
     """A pair of ends for each driver, each pair on a veth of its own."""
 
     # No port is used twice in a VM: some peers are slow to let go of one.
     _ports = itertools.count(18000)
 
-    def __init__(self, drivers, mtu, seconds, pin=None):
-        """`pin`: the CPUs of clients and of servers; None: wherever the scheduler puts them."""
-        self.drivers, self.mtu, self.seconds, self.pin = drivers, mtu, seconds, pin
+    def __init__(self, drivers, mtu, seconds, pin=None, clock=None):
+        """`pin`: the CPUs of clients and of servers; None: wherever the scheduler puts them. `clock`: see clock()."""
+        self.drivers, self.mtu, self.seconds, self.pin, self.clock = drivers, mtu, seconds, pin, clock
         # What earlier runs have found, so that later ones last about `seconds`:
         # operations per second by (driver, operation, size), and microseconds of one.
         self.rates, self.latencies = {}, {}

@@ -20,7 +20,7 @@ import records
 from cases import chosen, label
 from mpa import asks_for_crc
 from peers import MODULES
-from rig import DRIVERS, FAILURES, Rig, Strayed, cpus
+from rig import DRIVERS, FAILURES, Rig, Strayed, clock, cpus
 from rvm import run
 from table import table, target_lines
 from targets import targets
@@ -47,8 +47,8 @@ class Aborted(Exception):
 class Campaign:
     """All rounds at one MTU after the other."""
 
-    def __init__(self, o, info=None):
-        self.o, self.info, self.series, self.failures = o, info, records.Series(), {}
+    def __init__(self, o, info=None, clock=None):
+        self.o, self.info, self.clock, self.series, self.failures = o, info, clock, records.Series(), {}
 
     def run_mtu(self, mtu):
         o = self.o
@@ -56,7 +56,7 @@ class Campaign:
         drivers = [d for d in DRIVERS if any(d == x for _, x in todo)]
         if not todo:
             return
-        with Rig(drivers, mtu, o.seconds, self.info["pin"]) as rig:
+        with Rig(drivers, mtu, o.seconds, self.info["pin"], self.clock) as rig:
             for driver in ("siw", "iwarp"):
                 if driver in drivers:
                     self.see_crc(rig, driver)
@@ -140,7 +140,7 @@ def main():
     o = options()
     OUT.mkdir(parents=True, exist_ok=True)
     run(f"modprobe rurdma poll_us={o.poll_us} && rdma system set netns exclusive")
-    campaign = Campaign(o, about.gather(o, None if o.no_pin else cpus()))
+    campaign = Campaign(o, about.gather(o, None if o.no_pin else cpus()), clock())
     todo = chosen(o.quick, o.k)
     if not todo:
         print(f"no run has the words {o.k!r} in DRIVER MTU CASE")

@@ -76,10 +76,10 @@ def pingpong_figures(text):
 def pingpong(rig, driver, case):
     a, b = rig.pairs[driver].a, rig.pairs[driver].b
     args = f"-i {b.ip} -p {rig.port()}{' --tcp' if driver == 'tcp' else ''}"
-    with rig.crossing(b) as crossed, b.start(rig.server(f"sockperf server {args}")) as server:
+    with rig.crossing(b) as crossed, b.start(rig.server(f"sockperf server {args}"), env=rig.clock) as server:
         server.wait_for("Warmup stage|listen on|to terminate", 20)
         ask = rig.client(f"sockperf ping-pong {args} -m {case.size} -t {max(1, rig.seconds)}")
-        out = a.run(ask, timeout=LIMIT).out
+        out = a.run(ask, timeout=LIMIT, env=rig.clock).out
         n, typical, p99 = pingpong_figures(out)
         crossed.payload = n * case.size
     return [
