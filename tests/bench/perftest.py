@@ -3,6 +3,7 @@
 
 import math
 import re
+import time
 
 from records import Reading
 from rvm import Failed, wait_until
@@ -66,8 +67,17 @@ def exchange(rig, driver, program, usage=None, limit=LIMIT):
     return out
 
 
+def listens(text, port):
+    """By what rdma(8) says of all ids. One that is bound refuses connections still."""
+    return bool(re.search(rf"\bstate LISTEN\b.*:{port}\b", text))
+
+
 def listening(node, port):
-    return re.search(rf":{port}\b", node.run("rdma resource show cm_id", check=False).out)
+    if not listens(node.run("rdma resource show cm_id", check=False).out, port):
+        return False
+    # rdma_listen() sets the state first, and then has the device listen.
+    time.sleep(0.1)
+    return True
 
 
 def sink(rig, driver, op):

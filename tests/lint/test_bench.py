@@ -64,6 +64,14 @@ def test_perftest_without_figures(text):
         perftest.bw_figures(text, 64)
 
 
+def test_perftest_listens():
+    """An id that is bound, or of another port, is no listener."""
+    row = "link rw1/1 cm-id {}qp-type RC state {} ps TCP pid 71 comm ib_write_bw src-addr 10.0.2.2:{}\n"
+    assert perftest.listens(row.format("", "LISTEN", 18024), 18024)
+    assert not perftest.listens(row.format("lqpn 2 ", "CONNECT", 18024) + row.format("", "LISTEN", 180240), 18024)
+    assert not perftest.listens(row.format("", "ADDR_BOUND", 18024) + row.format("", "LISTEN", 18025), 18024)
+
+
 def test_iperf3():
     text = '{"end": {"sum": {"bytes": 9}, "sum_received": {"bytes": 2000, "bits_per_second": 8000}}}'
     assert sockets.stream_figures(text) == (2000, 1000)
