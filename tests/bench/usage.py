@@ -2,22 +2,18 @@
 """CPU time and system calls of a run, in windows in the middle of it.
 
 CPU time is that of the whole machine, both ends and all softirqs: what is not idle in /proc/stat. Nothing else runs in
-the VM. System calls are those of the two programs, counted by a histogram of the tracepoint
-raw_syscalls:sys_enter, in a window after that of the CPU time so that counting is not counted. Starting and ending of
-the programs are in neither.
+the VM. System calls are those of the two programs, counted by the tracepoint raw_syscalls:sys_enter, in a window after
+that of the CPU time so that counting is not counted. Starting and ending of the programs are in neither.
 """
 
-import contextlib
 import dataclasses
 import os
 import pathlib
-import re
 import time
 
 from rvm import Failed
+from tracing import LITTLE, tracing
 
-SYS_ENTER = pathlib.Path("/sys/kernel/tracing/events/raw_syscalls/sys_enter")
-HISTOGRAM = "hist:keys=common_pid:size=4096"
 TICK = 1 / os.sysconf("SC_CLK_TCK")
 # So many bytes on the wire are no handshake any more: the run has begun.
 BEGUN = 64 << 10
@@ -29,22 +25,6 @@ def idle_seconds(text):
     """Idle CPU time (all CPUs) by the text of /proc/stat; waiting for a disk is idle, too."""
     fields = text.split("\n", 1)[0].split()
     return (int(fields[4]) + int(fields[5])) * TICK
-
-
-def calls_by_thread(text):
-    """{thread: system calls} by the text of the histogram."""
-    return {int(t): int(n) for t, n in re.findall(r"common_pid: +(\d+) *\} +hitcount: +(\d+)", text)}
-
-
-@contextlib.contextmanager
-def counting():
-    """System calls are counted while the body runs; yields what reads the histogram."""
-    trigger = SYS_ENTER / "trigger"
-    trigger.write_text(HISTOGRAM)
-    try:
-        yield lambda: calls_by_thread((SYS_ENTER / "hist").read_text())
-    finally:
-        trigger.write_text(f"!{HISTOGRAM}")
 
 
 def threads(procs):
@@ -94,12 +74,11 @@ class Usage:
         return Window(wire, busy=max(0.0, (end - start) * os.cpu_count() - idle))
 
     def _syscall_window(self, procs):
-        with counting() as counts:
-            whose = threads(procs)
-            wire, before = self._wire.received(), counts()
+        with tracing("raw_syscalls/sys_enter", threads=threads(procs), kib=LITTLE) as trace:
+            wire, calls = self._wire.received(), trace.count()
             time.sleep(self._seconds)
-            after, wire = counts(), self._wire.received() - wire
-        return Window(wire, calls=sum(after.get(t, 0) - before.get(t, 0) for t in whose))
+            calls, wire = trace.count() - calls, self._wire.received() - wire
+        return Window(wire, calls=calls)
 
 
 class TooShort(Failed):

@@ -21,6 +21,7 @@ import run
 import sockets
 import table
 import targets
+import tracing
 import usage
 import wire
 from rvm import Failed
@@ -98,8 +99,6 @@ def test_counters():
     net = "Inter-|   Receive\n face |bytes\n    lo:     100  1 0\n v1: 4096 3 0\nv10: 7 1 0\n"
     assert wire.rx_bytes(net, "v1") == 4096
     assert usage.idle_seconds("cpu  1 2 3 400 100 6 7 0 0 0\ncpu0 0\n") == pytest.approx(500 * usage.TICK)
-    hist = "# event histogram\n\n{ common_pid:        802 } hitcount:          3\n{ common_pid: 7 } hitcount: 40\n"
-    assert usage.calls_by_thread(hist) == {802: 3, 7: 40}
 
 
 def by_name(todo):
@@ -154,16 +153,44 @@ def test_loss_without_the_bar():
     assert not bad and "nothing is compared" in said[0]
 
 
+STATS = """\
+entries: 2
+overrun: 30
+commit overrun: 0
+bytes: 128
+oldest event ts:     7.100000
+now ts:     9.200000
+dropped events: 1
+read events: 4
+"""
+TRACE = """\
+# tracer: nop
+ kworker/0:1-12 [000] d..2. 7.100001: workqueue_execute_start: work struct 00000000a1: function siw_work [siw]
+ <idle>-0 [000] ..s1. 7.100002: timer_expire_entry: timer=00000000a2 function=siw_late [siw] now=4 baseclk=4
+ <idle>-0 [001] d.h1. 7.100003: hrtimer_expire_entry: hrtimer=00000000a3 function=tick_nohz_handler now=9
+ kworker/0:1-12 [000] d..2. 7.100004: workqueue_execute_start: work struct 00000000a4: function vmstat_update
+ kworker/0:1-12 [000] d..2. 7.100005: sched_waking: comm=siw_tx/0 pid=71 prio=120 target_cpu=000
+ siw_tx/0-71 [000] d..2. 7.100006: sched_waking: comm=kworker/0:1 pid=12 prio=120 target_cpu=000
+"""
+
+
+def test_events(tmp_path):
+    (cpu := tmp_path / "per_cpu/cpu0").mkdir(parents=True)
+    (tmp_path / "trace").write_text(TRACE)
+    trace = tracing.Trace(tmp_path)
+    (cpu / "stats").write_text(STATS)
+    assert trace.count() == 37
+    with pytest.raises(Failed, match="more events"):
+        trace.text()
+    (cpu / "stats").write_text(STATS.replace("30", "0"))
+    assert trace.text() == TRACE
+
+
 def test_idle():
-    works = (
-        "{ function: [ffffffffc0a1] siw_work [siw]                    } hitcount:          3\n"
-        "{ function: [ffffffffc0a2] siw_other [siw] } hitcount: 4\n"
-        "{ function: [ffffffff81a2] vmstat_update } hitcount: 9\n"
-    )
-    assert idle.of_module(works, "siw") == 7
-    assert idle.of_module(works, "rurdma") == 0
-    threads = "{ comm: siw_tx/0 } hitcount: 2\n{ comm: kworker/0:1 } hitcount: 8\n"
-    assert idle.of_threads(threads, "siw") == 2
+    assert (idle.of_module(TRACE, "siw"), idle.of_module(TRACE, "rurdma")) == (2, 0)
+    assert (idle.of_threads(TRACE, "siw"), idle.of_threads(TRACE, "rurdma")) == (1, 0)
+    with pytest.raises(Failed, match="names"):
+        idle.of_module(TRACE.replace("siw_work [siw]", "0xffffffffc0a1"), "siw")
 
 
 def test_per_operation():
