@@ -30,10 +30,13 @@ ROUNDS, QUICK_ROUNDS = 5, 2
 
 
 def reason(text):
-    """A failure in one line: what happened to which command, and the last that it said."""
+    """A failure in one line: what happened to which command, and the last that it said, or of one that ended with a
+    complaint the first: what follows is what comes of that.
+    """
     lines = [x.strip() for x in text.splitlines() if x.strip(" -")] or [""]
     what = lines[0].rpartition(": ")[2]
-    return what if len(lines) == 1 else f"{what[:60]}; {' '.join(lines[-1].split())[:120]}"
+    said = lines[1:3] if what.startswith("exit code") else lines[1:][-1:]
+    return "; ".join((what[:60], *(" ".join(x.split())[:120] for x in said))) if said else what
 
 
 # What has failed so often is left out of the rounds that follow: some failures take a minute.

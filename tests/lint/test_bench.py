@@ -461,6 +461,8 @@ def test_page():
 def test_reason():
     hung = "exec ib_write_bw -q 1024 10.99.12.2: hangs\n-----\n #bytes\n 4096   16384    1.04\n\n"
     assert run.reason(hung) == "hangs; 4096 16384 1.04"
+    ended = "exec ib_write_bw 10.99.12.2: exit code -6\nCouldn't create QP\nUnable\n ----\nfree(): double free\n"
+    assert run.reason(ended) == "exit code -6; Couldn't create QP; Unable"
     assert run.reason("nothing crossed the wire") == "nothing crossed the wire"
 
 
