@@ -56,7 +56,7 @@ host: deps ## protocol core under cargo test, rings under loom, provider against
 vm-test: deps ## the tests that need the module, in the VM
 	@$S/test vm
 
-.PHONY: pyverbs interop consumers bench bench-report loss soak hostile fuzz
+.PHONY: pyverbs interop consumers bench bench-report loss soak hostile wakeups fuzz
 pyverbs: deps ## the packaged pyverbs suite, compared with tests/pyverbs/DEV.expected (DEV=iwarp|roce)
 	@$S/test pyverbs
 interop: deps ## rurdma against siw, rxe and a scripted peer
@@ -73,6 +73,8 @@ soak: deps ## kills, removals and unloads under traffic, ROUNDS=200 times
 	@$S/test soak
 hostile: deps ## a million mutations of the mapped rings over each transport, frames and packets
 	@$S/test hostile
+wakeups: deps ## ten million posts while the poller sleeps, wakes, goes: is one lost? (TRANSITIONS=N)
+	@$S/test wakeups
 fuzz: deps ## libFuzzer over each parser and state machine, FUZZ_SECONDS=3400 in all
 	@$S/test fuzz
 

@@ -151,33 +151,63 @@ static uint64_t now_us(void)
 }
 
 /*
- * COUNT LIMIT SEED: one message by itself, which nothing that follows would make up for, then a burst that has
- * the poller come, then a pause of up to twice LIMIT us: the poller goes, or is about to, or is still there.
+ * One message, whose completions are awaited by event, as those do it who sleep: arm, look once more, wait. Nothing
+ * follows that would make up for an event which is lost. An event of an earlier arming has it look again.
+ */
+static uint64_t one_by_event(void)
+{
+	uint64_t events = 0;
+
+	OK(post());
+	while (received < posted || sent < posted) {
+		struct end *e = received < posted ? &s : &c;
+		struct ibv_cq *cq = received < posted ? s.rcq : c.scq;
+
+		OK(ibv_req_notify_cq(cq, 0));
+		if (progress())
+			continue;
+		if (!cq_event(e, cq, SOON))
+			FAIL("no event: posted %llu, sent %llu, received %llu",
+			     (unsigned long long)posted, (unsigned long long)sent,
+			     (unsigned long long)received);
+		events++;
+	}
+	return events;
+}
+
+/*
+ * COUNT LIMIT SEED: one message by itself, which nothing that follows would make up for, polled for or awaited by
+ * event, then a burst that has the poller come, then a pause of up to twice LIMIT us: the poller goes, or is about
+ * to, or is still there.
  */
 static void pauses(void)
 {
-	uint64_t count = strtoull(args[0], NULL, 0), worst = 0;
+	uint64_t count = strtoull(args[0], NULL, 0), worst = 0, events = 0;
 	unsigned int limit = (unsigned int)atoi(args[1]), seed = (unsigned int)atoi(args[2]);
 
 	begin(64);
 	alarm(0);
 	for (uint64_t i = 0; i < count; i++) {
+		unsigned int how = (unsigned int)rand_r(&seed);
 		uint64_t start = now_us(), pause;
 
-		stream_to(posted + 1);
+		if (how & 32)
+			events += one_by_event();
+		else
+			stream_to(posted + 1);
 		if (now_us() - start > worst)
 			worst = now_us() - start;
 		stream_to(posted + BURST);
 		pause = (unsigned int)rand_r(&seed) % (2 * limit);
 		start = now_us();
 		/* With the CPU, and without. */
-		if (rand_r(&seed) & 16)
+		if (how & 16)
 			usleep((useconds_t)pause);
 		while (now_us() - start < pause)
 			;
 	}
-	printf("transitions %llu, slowest %llu us\n", (unsigned long long)count,
-	       (unsigned long long)worst);
+	printf("transitions %llu, slowest %llu us, events %llu\n", (unsigned long long)count,
+	       (unsigned long long)worst, (unsigned long long)events);
 }
 
 static const struct test tests[] = { T(stream), T(endless), T(bursts), T(pauses) };
