@@ -218,17 +218,18 @@ impl Tx {
         qp.stream_terminate(body, Cause::Fatal);
     }
 
-    /// Whether the work request has to wait for the peer's answers to earlier ones.
+    /// Whether the work request has to wait for the peer's answers to earlier ones. Most need not even ask.
     fn must_wait(&self, qp: &StreamQp<'_>, job: &Job) -> bool {
-        let shared = qp.stream().shared.lock();
-        if job.flags.contains(SendFlags::FENCE) && !shared.outbound.is_empty() {
-            return true;
-        }
+        let fenced = job.flags.contains(SendFlags::FENCE);
         let asks = matches!(
             job.op,
             SendOp::Read(_) | SendOp::ReadInv(_) | SendOp::CmpSwp(..) | SendOp::FetchAdd(..)
         );
-        asks && !shared.outbound.has_room()
+        if !fenced && !asks {
+            return false;
+        }
+        let shared = qp.stream().shared.lock();
+        (fenced && !shared.outbound.is_empty()) || (asks && !shared.outbound.has_room())
     }
 
     /// Starts a work request.
