@@ -365,9 +365,9 @@ impl Rx {
             // The initiator is known to be ready now.
             self.answer = true;
             qp.stream().may_send.store(true, Release);
-            let link = qp.stream().shared.lock().link.clone();
-            if let Some(link) = link {
-                link.conn.stream_established();
+            let conn = qp.stream().shared.lock().conn.clone();
+            if let Some(conn) = conn {
+                conn.stream_established();
             }
         }
         match message {

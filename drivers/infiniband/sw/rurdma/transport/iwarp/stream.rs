@@ -30,13 +30,6 @@ use kernel::sync::Arc;
 use kernel::time::delay::fsleep;
 use kernel::time::Delta;
 
-/// The connection under a stream.
-#[derive(Clone)]
-pub(super) struct Link {
-    pub(super) conn: Arc<Conn>,
-    pub(super) socket: Arc<Socket>,
-}
-
 /// Where the answer to a read or an atomic goes.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Sink {
@@ -52,7 +45,8 @@ pub(super) struct Sink {
 
 /// What sending and receiving share.
 pub(super) struct Shared {
-    pub(super) link: Option<Link>,
+    /// The connection under the stream.
+    pub(super) conn: Option<Arc<Conn>>,
     /// The peer's reads and atomics.
     pub(super) inbound: InboundReads,
     queue: KVVec<(u32, Inbound)>,
@@ -77,7 +71,7 @@ pub(super) struct Shared {
 impl Shared {
     fn idle() -> Self {
         Self {
-            link: None,
+            conn: None,
             inbound: InboundReads::new(0),
             queue: KVVec::new(),
             queue_head: 0,
@@ -257,7 +251,7 @@ impl<'a> StreamQp<'a> {
         let ord = params.ord as usize;
         let slots = ord.max(1);
         let mut fresh = Shared {
-            link: Some(Link { conn, socket }),
+            conn: Some(conn),
             inbound: InboundReads::new(params.ird.max(1)),
             queue: KVVec::from_elem((0, NO_REQUEST), params.ird.max(1) as usize, GFP_KERNEL)?,
             outbound: OutboundReads::new(
@@ -271,19 +265,20 @@ impl<'a> StreamQp<'a> {
         };
         {
             let mut shared = stream.shared.lock();
-            if shared.link.is_some() {
+            if shared.conn.is_some() {
                 return Err(is_connected());
             }
             core::mem::swap(&mut *shared, &mut fresh);
         }
         drop(fresh);
-        stream.tx.exclusive(|tx| tx.start(params));
+        stream.tx.exclusive(|tx| tx.start(socket, params));
         stream.rx.exclusive(|rx| rx.start(params));
         stream.may_send.store(params.initiator, Release);
         let from = self.state();
         if !matches!(from, QpState::Init | QpState::Rtr) || !self.advance_state(from, QpState::Rts)
         {
             drop(stream.replace(Shared::idle()));
+            drop(stream.tx.exclusive(Tx::abandon));
             return Err(EINVAL);
         }
         // librdmacm's active side asks for no rights at all; what iw_cm would give is what RNICs give.
@@ -318,11 +313,11 @@ impl<'a> StreamQp<'a> {
     }
 
     /// Reads what [`Self::stream_data_waits`] left. Process context.
-    pub(super) fn read_waiting(&self, link: &Link) {
+    pub(super) fn read_waiting(&self, socket: &Socket) {
         let unread = &self.stream().unread;
         if unread.load(Relaxed) && unread.xchg(false, Full) {
             // What there is to answer is sent by whoever called this.
-            link.socket.with_lock(|sk| self.receive(sk));
+            socket.with_lock(|sk| self.receive(sk));
         }
     }
 
@@ -358,13 +353,13 @@ impl<'a> StreamQp<'a> {
 
     /// Gives the connection back to its manager, once.
     pub(super) fn stream_close(&self, how: StreamEnd) {
-        let link = {
+        let conn = {
             let mut shared = self.stream().shared.lock();
             let first = !core::mem::replace(&mut shared.ended, true);
-            shared.link.clone().filter(|_| first)
+            shared.conn.clone().filter(|_| first)
         };
-        if let Some(link) = link {
-            link.conn.stream_closed(how);
+        if let Some(conn) = conn {
+            conn.stream_closed(how);
         }
     }
 
@@ -395,24 +390,24 @@ impl<'a> StreamQp<'a> {
     pub(super) fn stream_reset(&self) -> Result {
         let stream = self.stream();
         let old = stream.replace(Shared::idle());
-        if let Some(link) = &old.link {
-            link.conn.forget_qp();
+        if let Some(conn) = &old.conn {
+            conn.forget_qp();
         }
         drop(old);
         stream.may_send.store(false, Release);
         // First, as it completes READs in the send queue.
         stream.rx.exclusive(Rx::reset);
-        stream.tx.exclusive(|tx| {
-            tx.reset();
+        drop(stream.tx.exclusive(|tx| {
             self.reset_send();
-        });
+            tx.reset()
+        }));
         Ok(())
     }
 
     /// The QP is gone: lets go of the connection.
     pub(super) fn stream_forget(&self) {
         drop(self.stream().replace(Shared::idle()));
-        self.stream().tx.exclusive(Tx::reset);
+        drop(self.stream().tx.exclusive(Tx::reset));
     }
 
     /// Does what there is to do. With `More`, the caller sees to another call. Process context.

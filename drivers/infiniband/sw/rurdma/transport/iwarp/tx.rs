@@ -12,10 +12,11 @@ mod segment;
 mod work;
 
 use super::cm::{StreamEnd, StreamParams};
-use super::stream::{Context, Link, StreamQp};
+use super::stream::{Context, StreamQp};
 use crate::cq::status;
 use crate::kapi::net::page::{self, PageFrag, TxPage};
 use crate::kapi::net::skb;
+use crate::kapi::net::socket::Socket;
 use crate::kapi::rdma::qp::QpState;
 use crate::kapi::rdma::stats::Counter;
 use crate::kapi::sync::Turn;
@@ -31,6 +32,7 @@ use crate::proto::wqe::fetch::SendBuf;
 use crate::qp::Cause;
 use kernel::alloc::flags::GFP_KERNEL;
 use kernel::prelude::*;
+use kernel::sync::Arc;
 use rfc7306::Immediate;
 use work::Job;
 
@@ -79,6 +81,9 @@ enum Stop {
 
 /// The sending side of a stream.
 pub(super) struct Tx {
+    /// That of the stream, from its beginning until the QP goes back to its own: the owner need not ask what is
+    /// shared for it.
+    socket: Option<Arc<Socket>>,
     consumer: Consumer,
     encoder: FpduEncoder,
     send_msn: Msn,
@@ -115,6 +120,7 @@ pub(super) struct Tx {
 impl Tx {
     pub(super) fn new() -> Result<Self> {
         Ok(Self {
+            socket: None,
             consumer: Consumer::new(0),
             encoder: FpduEncoder::new(true, false),
             send_msn: Msn::FIRST,
@@ -140,7 +146,8 @@ impl Tx {
     }
 
     /// The stream begins; the send queue may hold work already.
-    pub(super) fn start(&mut self, params: &StreamParams) {
+    pub(super) fn start(&mut self, socket: Arc<Socket>, params: &StreamParams) {
+        self.socket = Some(socket);
         self.encoder = FpduEncoder::new(params.crc, params.markers);
         self.send_msn = Msn::FIRST;
         self.read_msn = Msn::FIRST;
@@ -153,13 +160,20 @@ impl Tx {
         self.closed = false;
     }
 
+    /// The stream did not begin after all. Gives the socket back, which the caller drops when it is not the owner any
+    /// more.
+    pub(super) fn abandon(&mut self) -> Option<Arc<Socket>> {
+        self.close();
+        self.socket.take()
+    }
+
     /// Nothing more is sent; what is posted is still flushed.
     pub(super) fn close(&mut self) {
         self.closed = true;
     }
 
-    /// The QP goes back to the beginning.
-    pub(super) fn reset(&mut self) {
+    /// The QP goes back to the beginning. As for the socket, see [`Self::abandon`].
+    pub(super) fn reset(&mut self) -> Option<Arc<Socket>> {
         self.consumer = Consumer::new(0);
         self.current = None;
         self.immediate = None;
@@ -168,27 +182,37 @@ impl Tx {
         self.frags.clear();
         self.taken = 0;
         self.built = 0;
-        self.closed = true;
+        self.abandon()
     }
 
     /// Sends as much as there is, as TCP takes, and as the budget allows.
     pub(super) fn turn(&mut self, qp: &StreamQp<'_>, context: Context<'_>) -> Turn {
+        // Whoever else changes it is an owner, too: it can be out for the time of a turn, without a reference.
+        let Some(socket) = self.socket.take() else {
+            if qp.state() == QpState::Error {
+                self.flush(qp);
+            }
+            return Turn::Done;
+        };
+        let turn = self.batches(qp, &socket, context);
+        self.socket = Some(socket);
+        turn
+    }
+
+    /// A turn with a connection, batch after batch.
+    fn batches(&mut self, qp: &StreamQp<'_>, socket: &Socket, context: Context<'_>) -> Turn {
         for _ in 0..context.budget() {
             let failed = qp.state() == QpState::Error;
             if failed {
                 self.flush(qp);
             }
-            let link = qp.stream().shared.lock().link.clone();
-            let Some(link) = link else {
-                return Turn::Done;
-            };
             if context.may_read() {
-                qp.read_waiting(&link);
+                qp.read_waiting(socket);
             }
             if self.closed {
                 return Turn::Done;
             }
-            if !self.flush_frags(qp, &link, context) {
+            if !self.flush_frags(qp, socket, context) {
                 if self.closed {
                     continue;
                 }
@@ -220,11 +244,11 @@ impl Tx {
             if !qp.may_send() {
                 return Turn::Done;
             }
-            match self.build(qp, &link, context) {
+            match self.build(qp, socket, context) {
                 Ok(()) => (),
                 Err(Stop::Failed) => {
                     // What was built before it leaves, and is complete, before the flush.
-                    self.flush_frags(qp, &link, context);
+                    self.flush_frags(qp, socket, context);
                 }
                 Err(Stop::NoMemory) if self.frags.is_empty() => return Turn::More,
                 Err(Stop::NoMemory) => (),
@@ -269,10 +293,10 @@ impl Tx {
     }
 
     /// Gives TCP what is built. False if it did not take all of it.
-    fn flush_frags(&mut self, qp: &StreamQp<'_>, link: &Link, context: Context<'_>) -> bool {
+    fn flush_frags(&mut self, qp: &StreamQp<'_>, socket: &Socket, context: Context<'_>) -> bool {
         while !self.frags.is_empty() {
             let sent = match context {
-                Context::Process => link.socket.splice(&self.frags, false),
+                Context::Process => socket.splice(&self.frags, false),
                 Context::Callback(sk) => sk.splice(&self.frags, false),
             };
             match sent {
@@ -283,7 +307,7 @@ impl Tx {
                 }
                 Err(e) if e == EAGAIN => {
                     // `write_space` comes, unless it was memory that lacked: no acknowledge brings that.
-                    self.starved = if link.socket.is_writeable() {
+                    self.starved = if socket.is_writeable() {
                         self.starved.saturating_add(1)
                     } else {
                         0
@@ -337,10 +361,10 @@ impl Tx {
     fn build(
         &mut self,
         qp: &StreamQp<'_>,
-        link: &Link,
+        socket: &Socket,
         context: Context<'_>,
     ) -> core::result::Result<(), Stop> {
-        let mss = u32::try_from(link.socket.mss()).unwrap_or(u32::MAX);
+        let mss = u32::try_from(socket.mss()).unwrap_or(u32::MAX);
         let mulpdu = mpa::mulpdu(mss, self.encoder.has_markers());
         let mut bytes = 0;
         while bytes < BATCH && self.frags.len() < MAX_FRAGS {
