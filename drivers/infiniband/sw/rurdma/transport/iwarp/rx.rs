@@ -462,9 +462,7 @@ impl Rx {
 
     /// The peer wants an answer: it waits for its turn.
     fn request(&mut self, qp: &StreamQp<'_>, msn: u32, request: Inbound) -> Result<(), Failure> {
-        let mut shared = qp.stream().shared.lock();
-        shared.inbound.admit()?;
-        shared.push_inbound(msn, request);
+        qp.stream().push_inbound(msn, request)?;
         self.answer = true;
         Ok(())
     }

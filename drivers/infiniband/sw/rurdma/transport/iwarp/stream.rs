@@ -17,7 +17,7 @@ use crate::kapi::rdma::qp::QpState;
 use crate::kapi::sync::{new_spinlock_irq, Owner, SpinLockIrq, Turn};
 use crate::proto::iwarp::orders::{Inbound, InboundReads, Order, OutboundReads};
 use crate::proto::wire::rdmap::ReadRequest;
-use crate::proto::wire::terminate::TerminateBody;
+use crate::proto::wire::terminate::{TermError, TerminateBody};
 use crate::proto::wqe::abi::Sge;
 use crate::qp::{Cause, Qp};
 use crate::transport::TransportQp;
@@ -89,7 +89,7 @@ impl Shared {
     }
 
     /// Queues a request of the peer; `admit` made sure that there is room.
-    pub(super) fn push_inbound(&mut self, msn: u32, request: Inbound) {
+    fn push_inbound(&mut self, msn: u32, request: Inbound) {
         let slots = self.queue.len();
         if self.queue_len < slots {
             let mut at = self.queue_head + self.queue_len;
@@ -104,7 +104,7 @@ impl Shared {
     }
 
     /// The next request of the peer to answer, with its number.
-    pub(super) fn peek_inbound(&self) -> Option<(u32, Inbound)> {
+    fn peek_inbound(&self) -> Option<(u32, Inbound)> {
         if self.queue_len == 0 {
             return None;
         }
@@ -112,14 +112,15 @@ impl Shared {
     }
 
     /// Takes that out of the queue.
-    pub(super) fn pop_inbound(&mut self) -> Option<(u32, Inbound)> {
-        let request = self.peek_inbound()?;
+    fn pop_inbound(&mut self) {
+        if self.queue_len == 0 {
+            return;
+        }
         self.queue_head += 1;
         if self.queue_head == self.queue.len() {
             self.queue_head = 0;
         }
         self.queue_len -= 1;
-        Some(request)
     }
 }
 
@@ -134,6 +135,8 @@ pub(crate) struct Stream {
     pub(super) may_send: Atomic<bool>,
     /// The socket has data that process context is to read.
     pub(super) unread: Atomic<bool>,
+    /// Requests of the peer wait for their turn. Changed with `shared` locked.
+    asked: Atomic<bool>,
 }
 
 impl Stream {
@@ -146,6 +149,7 @@ impl Stream {
                 shared <- new_spinlock_irq!(Shared::idle(), "Stream::shared"),
                 may_send: Atomic::new(false),
                 unread: Atomic::new(false),
+                asked: Atomic::new(false),
             }),
             GFP_KERNEL,
         )
@@ -155,7 +159,49 @@ impl Stream {
 impl Stream {
     /// Replaces what is shared; the old, with its memory, is the caller's to drop, without a lock.
     fn replace(&self, new: Shared) -> Shared {
-        core::mem::replace(&mut *self.shared.lock(), new)
+        let mut shared = self.shared.lock();
+        self.note_asked(&new);
+        core::mem::replace(&mut *shared, new)
+    }
+
+    /// With `shared` locked, whose queue has changed.
+    fn note_asked(&self, shared: &Shared) {
+        self.asked.store(shared.queue_len != 0, Relaxed);
+    }
+
+    /// Queues a request of the peer. If there are more than it was granted, that is an error. Whoever calls this
+    /// has the sending side run afterwards.
+    pub(super) fn push_inbound(&self, msn: u32, request: Inbound) -> Result<(), TermError> {
+        let mut shared = self.shared.lock();
+        shared.inbound.admit()?;
+        shared.push_inbound(msn, request);
+        self.note_asked(&shared);
+        Ok(())
+    }
+
+    /// The next request of the peer to answer, with its number. A read is taken out of the queue, an atomic is
+    /// taken when it is executed. By the sending side.
+    ///
+    /// Mostly there is none, and no lock is taken. A request that is missed here is one whose note the sending
+    /// side has not seen either (see [`Owner::run`], which is fully ordered): it comes here again.
+    pub(super) fn next_inbound(&self) -> Option<(u32, Inbound)> {
+        if !self.asked.load(Relaxed) {
+            return None;
+        }
+        let mut shared = self.shared.lock();
+        let next = shared.peek_inbound()?;
+        if let (_, Inbound::Read(_)) = next {
+            shared.pop_inbound();
+            self.note_asked(&shared);
+        }
+        Some(next)
+    }
+
+    /// Takes the request out of the queue that [`Self::next_inbound`] gave.
+    pub(super) fn pop_inbound(&self) {
+        let mut shared = self.shared.lock();
+        shared.pop_inbound();
+        self.note_asked(&shared);
     }
 }
 
@@ -269,6 +315,7 @@ impl<'a> StreamQp<'a> {
                 return Err(is_connected());
             }
             core::mem::swap(&mut *shared, &mut fresh);
+            stream.note_asked(&shared);
         }
         drop(fresh);
         stream.tx.exclusive(|tx| tx.start(socket, params));

@@ -55,7 +55,7 @@ impl Tx {
         let ulpdu = ddp::UNTAGGED_LEN + ATOMIC_RESPONSE_LEN;
         let len = self.encoder.fpdu_len(ulpdu as u16);
         self.room(len, false, context).map_err(|_| Stop::NoMemory)?;
-        qp.stream().shared.lock().pop_inbound();
+        qp.stream().pop_inbound();
         let original = match execute(qp, request) {
             Ok(original) => original,
             Err(error) => {

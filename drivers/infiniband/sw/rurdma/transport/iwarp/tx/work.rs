@@ -96,8 +96,7 @@ impl Tx {
         qp: &StreamQp<'_>,
         context: Context<'_>,
     ) -> core::result::Result<bool, Stop> {
-        let next = qp.stream().shared.lock().peek_inbound();
-        let (msn, request) = match next {
+        let (msn, request) = match qp.stream().next_inbound() {
             None => return Ok(false),
             Some((msn, Inbound::Read(request))) => (msn, request),
             Some((msn, Inbound::Atomic(request))) => {
@@ -105,7 +104,6 @@ impl Tx {
                 return Ok(true);
             }
         };
-        qp.stream().shared.lock().pop_inbound();
         self.current = Some(Current {
             header: Header::read_response(request.sink_stag, request.sink_to),
             segments: Segmenter::new(request.size),
