@@ -60,9 +60,7 @@ pub(super) struct Shared {
     pub(super) next_sink: usize,
     /// To be sent before anything else; nothing follows it.
     pub(super) terminate: Option<TerminateBody>,
-    /// Close the connection when everything posted is sent.
-    pub(super) draining: bool,
-    /// And tell the consumer.
+    /// With `Stream::draining`: tell the consumer.
     pub(super) sqd_event: bool,
     /// The connection was given back.
     ended: bool,
@@ -82,7 +80,6 @@ impl Shared {
             sink_stride: 0,
             next_sink: 0,
             terminate: None,
-            draining: false,
             sqd_event: false,
             ended: false,
         }
@@ -137,6 +134,8 @@ pub(crate) struct Stream {
     pub(super) unread: Atomic<bool>,
     /// Requests of the peer wait for their turn. Changed with `shared` locked.
     asked: Atomic<bool>,
+    /// Close the connection when everything posted is sent. Changed with `shared` locked.
+    draining: Atomic<bool>,
 }
 
 impl Stream {
@@ -150,6 +149,7 @@ impl Stream {
                 may_send: Atomic::new(false),
                 unread: Atomic::new(false),
                 asked: Atomic::new(false),
+                draining: Atomic::new(false),
             }),
             GFP_KERNEL,
         )
@@ -161,6 +161,7 @@ impl Stream {
     fn replace(&self, new: Shared) -> Shared {
         let mut shared = self.shared.lock();
         self.note_asked(&new);
+        self.draining.store(false, Relaxed);
         core::mem::replace(&mut *shared, new)
     }
 
@@ -195,6 +196,12 @@ impl Stream {
             self.note_asked(&shared);
         }
         Some(next)
+    }
+
+    /// Whether the connection is to be closed when everything posted is sent. Who wants that has the sending side run
+    /// afterwards.
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
     }
 
     /// Takes the request out of the queue that [`Self::next_inbound`] gave.
@@ -316,6 +323,7 @@ impl<'a> StreamQp<'a> {
             }
             core::mem::swap(&mut *shared, &mut fresh);
             stream.note_asked(&shared);
+            stream.draining.store(false, Relaxed);
         }
         drop(fresh);
         stream.tx.exclusive(|tx| tx.start(socket, params));
@@ -426,8 +434,8 @@ impl<'a> StreamQp<'a> {
     pub(super) fn stream_drain(&self, event: bool) {
         {
             let mut shared = self.stream().shared.lock();
-            shared.draining = true;
             shared.sqd_event = event;
+            self.stream().draining.store(true, Relaxed);
         }
         self.queue_work();
     }

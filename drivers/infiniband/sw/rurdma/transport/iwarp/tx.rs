@@ -264,10 +264,13 @@ impl Tx {
 
     /// Everything that was posted is sent.
     fn idle(&mut self, qp: &StreamQp<'_>) -> Turn {
+        if !qp.stream().is_draining() {
+            return Turn::Done;
+        }
         let (drained, event) = {
             let shared = qp.stream().shared.lock();
             let done = shared.outbound.is_empty() && self.held.is_none();
-            (shared.draining && done, shared.sqd_event)
+            (done, shared.sqd_event)
         };
         if drained && qp.state() == QpState::Sqd {
             self.closed = true;
