@@ -77,9 +77,15 @@ impl Sent {
         self.head == self.tail
     }
 
+    /// How many more sends may be started. It becomes less by those that are started, and by nothing else.
+    pub(crate) fn room(&self) -> usize {
+        let used = self.tail.wrapping_sub(self.head) as usize;
+        self.records.len().saturating_sub(used)
+    }
+
     /// Whether another send may be started.
     pub(crate) fn has_room(&self) -> bool {
-        (self.tail.wrapping_sub(self.head) as usize) < self.records.len()
+        self.room() > 0
     }
 
     /// Starts a send; gives its number. The caller made sure of the room.

@@ -96,6 +96,9 @@ pub(super) struct Tx {
     immediate: Option<Immediate>,
     /// A work request that waits for reads or atomics to complete.
     held: Option<Job>,
+    /// Work requests that may be taken from the send queue before `Qp::sent` is asked again: it has room for these,
+    /// and nobody else starts any.
+    startable: usize,
     buf: SendBuf,
     sges: [Sge; MAX_SGE],
     inline: [u8; MAX_INLINE],
@@ -129,6 +132,7 @@ impl Tx {
             current: None,
             immediate: None,
             held: None,
+            startable: 0,
             buf: [0; MAX_SEND_BYTES],
             sges: [Sge::default(); MAX_SGE],
             inline: [0; MAX_INLINE],
@@ -180,6 +184,7 @@ impl Tx {
         self.held = None;
         self.page = None;
         self.frags.clear();
+        self.startable = 0;
         self.taken = 0;
         self.built = 0;
         self.abandon()

@@ -137,8 +137,11 @@ impl Tx {
     /// Takes the next work request from the send queue.
     fn fetch(&mut self, qp: &StreamQp<'_>) -> core::result::Result<Option<Job>, Stop> {
         loop {
-            if !qp.sent.lock().has_room() {
-                return Ok(None);
+            if self.startable == 0 {
+                self.startable = qp.sent.lock().room();
+                if self.startable == 0 {
+                    return Ok(None);
+                }
             }
             let units = match next_send(&qp.sq, &self.consumer, &mut self.buf) {
                 Ok(Some(units)) => units,
@@ -154,6 +157,8 @@ impl Tx {
                 }
             };
             self.consumer.advance(units);
+            // Whatever it is, it is started once, or refused. (After an error nothing more is taken.)
+            self.startable = self.startable.saturating_sub(1);
             let wqe = match SendWqe::parse(&self.buf, &qp.limits) {
                 Ok(wqe) => wqe,
                 Err(error) => {
