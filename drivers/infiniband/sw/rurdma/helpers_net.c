@@ -244,6 +244,14 @@ u32 rurdma_tcp_mss(const struct sock *sk)
 	return READ_ONCE(tcp_sk(sk)->mss_cache);
 }
 
+/* What tcp_xmit_size_goal() goes by. */
+void rurdma_tcp_skb_limits(const struct sock *sk, u32 *bytes, u32 *segs, u32 *window)
+{
+	*bytes = READ_ONCE(sk->sk_gso_max_size);
+	*segs = READ_ONCE(sk->sk_gso_max_segs);
+	*window = READ_ONCE(tcp_sk(sk)->max_window);
+}
+
 int rurdma_tcp_read(struct sock *sk, void *data, sk_read_actor_t actor)
 {
 	read_descriptor_t desc = { .arg.data = data, .count = 1 };

@@ -13,6 +13,7 @@ use crate::kapi::net::errno::NetError;
 use crate::kapi::net::netdev::NetNs;
 use crate::kapi::net::page::PageFrag;
 use crate::kapi::net::skb::SkbChunk;
+use crate::proto::iwarp::tx::SkbLimits;
 use core::net::SocketAddr;
 use core::ptr::{null_mut, NonNull};
 use kernel::error::to_result;
@@ -423,6 +424,21 @@ impl Socket {
     pub(crate) fn mss(&self) -> usize {
         // SAFETY: By the type invariant.
         unsafe { bindings::rurdma_tcp_mss(self.sk()) as usize }
+    }
+
+    /// What TCP goes by when it fills an skb. Any context; it may have changed already.
+    #[inline]
+    pub(crate) fn skb_limits(&self) -> SkbLimits {
+        let (mut bytes, mut segments, mut window) = (0, 0, 0);
+        // SAFETY: By the type invariant.
+        unsafe {
+            bindings::rurdma_tcp_skb_limits(self.sk(), &mut bytes, &mut segments, &mut window)
+        };
+        SkbLimits {
+            bytes,
+            segments,
+            window,
+        }
     }
 
     /// Is there room to send? Any context; it may have changed already.

@@ -100,6 +100,49 @@ impl Segmenter {
     }
 }
 
+/// What TCP goes by when it fills an skb.
+#[derive(Clone, Copy, Debug)]
+pub struct SkbLimits {
+    /// Bytes that the device takes as one.
+    pub bytes: u32,
+    /// Segments that it makes of them.
+    pub segments: u32,
+    /// The largest window that the peer has offered; zero if it is not known.
+    pub window: u32,
+}
+
+impl SkbLimits {
+    /// Bytes that TCP puts into one skb: whole segments of `mss` bytes, and no more than half the peer's window
+    /// unless that is tiny. Linux's own calculation has the last word: where it differs, some skbs are small.
+    pub fn skb(&self, mss: usize) -> usize {
+        /// `TCP_MSS_DEFAULT`.
+        const TINY: u32 = 536;
+        let window = match self.window {
+            0 => u32::MAX,
+            tiny if tiny <= TINY => tiny,
+            window => window / 2,
+        };
+        let segments = (self.bytes.min(window) as usize)
+            .checked_div(mss)
+            .unwrap_or(1)
+            .min(self.segments as usize)
+            .max(1);
+        segments.saturating_mul(mss)
+    }
+
+    /// Bytes of FPDUs to give to TCP in one call: as many skbs as fit into `max` bytes. What is beyond would leave
+    /// alone, in a small skb, which costs as much as a large one. Where an skb takes more than `max`, whole
+    /// segments.
+    pub fn batch(&self, mss: usize, max: usize) -> usize {
+        let skb = self.skb(mss);
+        let unit = if skb <= max { skb } else { mss };
+        match max.checked_rem(unit) {
+            Some(rest) if rest < max => max - rest,
+            _ => max,
+        }
+    }
+}
+
 /// The headers of a message; those of its segments follow from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Header {
@@ -466,6 +509,41 @@ mod tests {
         assert_eq!(n, Some(52));
         assert_eq!(buf[20..24], [0, 0, 0, 0x14]);
         assert_eq!(buf[48..52], [0x84, 0x92, 0x58, 0x98]);
+    }
+
+    #[test]
+    fn batches_fill_skbs() {
+        const MAX: usize = 64 << 10;
+        let both = |bytes, segments, window, mss| {
+            let limits = SkbLimits {
+                bytes,
+                segments,
+                window,
+            };
+            (limits.skb(mss), limits.batch(mss, MAX))
+        };
+        let segs = |mss: usize, skb: usize, batch: usize| (skb * mss, batch * mss);
+        // MTU 1500 and 9000: 45 segments, and not the 46th; 7.
+        assert_eq!(both(65215, 65535, 1 << 20, 1448), segs(1448, 45, 45));
+        assert_eq!(both(65215, 65535, 1 << 20, 8948), segs(8948, 7, 7));
+        // A peer whose window is small yet, tiny, and not known.
+        assert_eq!(both(65215, 65535, 64256, 1448), segs(1448, 22, 44));
+        assert_eq!(both(65215, 65535, 500, 1448), segs(1448, 1, 45));
+        assert_eq!(both(65215, 65535, 0, 1448), segs(1448, 45, 45));
+        // A device that takes few segments; larger skbs than we build; a segment as large as an skb; nonsense.
+        assert_eq!(both(65215, 16, 1 << 20, 1448), segs(1448, 16, 32));
+        assert_eq!(both(512 << 10, 65535, 1 << 30, 1448), segs(1448, 362, 45));
+        assert_eq!(both(65215, 65535, 1 << 20, 65483), segs(65483, 1, 1));
+        assert_eq!(both(65215, 65535, 1 << 20, 70000), (70000, MAX));
+        assert_eq!(both(0, 0, 0, 0), (0, MAX));
+        let (mut mss, mut ok) = (1, true);
+        while mss < 70000 {
+            let (skb, n) = both(3 * mss as u32, 65535, 0, mss);
+            // Never nothing, never too much, and whole FPDUs of a segment's size fill it.
+            ok &= skb == 3 * mss && n > 0 && n <= MAX && (mss > MAX || n % mss == 0);
+            mss += 7;
+        }
+        assert!(ok);
     }
 
     #[test]

@@ -36,7 +36,8 @@ use kernel::sync::Arc;
 use rfc7306::Immediate;
 use work::Job;
 
-/// Bytes that go to TCP in one call: one skb full.
+/// Bytes that go to TCP in one call, at most: about one skb full (see
+/// [`SkbLimits::batch`](crate::proto::iwarp::tx::SkbLimits::batch)).
 const BATCH: usize = 64 << 10;
 /// Pieces of pages in one call.
 const MAX_FRAGS: usize = 20;
@@ -372,14 +373,22 @@ impl Tx {
         socket: &Socket,
         context: Context<'_>,
     ) -> core::result::Result<(), Stop> {
-        let mss = u32::try_from(socket.mss()).unwrap_or(u32::MAX);
-        let mulpdu = mpa::mulpdu(mss, self.encoder.has_markers());
+        let mss = socket.mss();
+        let full = socket.skb_limits().batch(mss, BATCH);
+        let mulpdu = mpa::mulpdu(
+            u32::try_from(mss).unwrap_or(u32::MAX),
+            self.encoder.has_markers(),
+        );
         let mut bytes = 0;
-        while bytes < BATCH && self.frags.len() < MAX_FRAGS {
+        while bytes < full && self.frags.len() < MAX_FRAGS {
             if self.current.is_none() && !self.next_message(qp, context)? {
                 return Err(Stop::Idle);
             }
             if self.current.is_some() {
+                // What does not fit any more begins the next skb.
+                if bytes + self.next_len(mulpdu) > full && !self.frags.is_empty() {
+                    break;
+                }
                 bytes += self.segment(qp, mulpdu, context)?;
             } else {
                 // A message without payload of its own was built.
@@ -387,6 +396,17 @@ impl Tx {
             }
         }
         Ok(())
+    }
+
+    /// Bytes of the next FPDU of the message in progress.
+    fn next_len(&self, mulpdu: u16) -> usize {
+        let Some(current) = &self.current else {
+            return 0;
+        };
+        let max = current.header.max_payload(mulpdu);
+        let payload = current.segments.peek(max).map_or(0, |piece| piece.len);
+        let ulpdu = payload.saturating_add(current.header.hdr_len() as u16);
+        self.encoder.fpdu_len(ulpdu)
     }
 
     /// Room for an FPDU of `len` bytes.
