@@ -103,6 +103,30 @@ impl TxPage {
         })
     }
 
+    /// The same, as a part of `before` if that ends where the bytes begin: then there is no new fragment, and
+    /// no new reference.
+    #[inline]
+    pub(crate) fn commit_behind(
+        &mut self,
+        before: Option<&mut PageFrag>,
+        len: usize,
+    ) -> Option<PageFrag> {
+        let len = len.min(self.room());
+        let here = |frag: &&mut PageFrag| {
+            frag.0.bv_page == self.page.as_ptr()
+                && frag.0.bv_offset as usize + frag.len() == self.tail
+        };
+        match before.filter(here) {
+            Some(frag) => {
+                // INVARIANT: All of it is within the page, to which the fragment has a reference.
+                frag.0.bv_len += len as u32;
+                self.tail += len;
+                None
+            }
+            None => Some(self.commit(len)),
+        }
+    }
+
     /// Starts again at the front, if everything that was handed out has been given back.
     #[inline]
     pub(crate) fn try_reset(&mut self) -> bool {
@@ -156,18 +180,6 @@ impl PageFrag {
         // INVARIANT: Still within the page.
         self.0.bv_offset += n;
         self.0.bv_len -= n;
-    }
-
-    /// Takes in `next`, if it lies directly behind; gives it back if not.
-    pub(crate) fn merge(&mut self, next: PageFrag) -> core::result::Result<(), PageFrag> {
-        if self.0.bv_page == next.0.bv_page && self.0.bv_offset + self.0.bv_len == next.0.bv_offset
-        {
-            // INVARIANT: Both parts are within the page, to which we have a reference of our own.
-            self.0.bv_len += next.0.bv_len;
-            Ok(())
-        } else {
-            Err(next)
-        }
     }
 
     /// The raw form, which owns the reference from now on.

@@ -431,15 +431,10 @@ impl Tx {
         let Some(page) = &mut self.page else {
             return Err(ENOMEM);
         };
-        let frag = page.commit(len);
-        let frag = match self.frags.last_mut() {
-            Some(last) => match last.merge(frag) {
-                Ok(()) => return Ok(()),
-                Err(frag) => frag,
-            },
-            None => frag,
-        };
-        self.frags.push_within_capacity(frag).map_err(|_| ENOMEM)
+        match page.commit_behind(self.frags.last_mut(), len) {
+            Some(frag) => self.frags.push_within_capacity(frag).map_err(|_| ENOMEM),
+            None => Ok(()),
+        }
     }
 
     /// Builds a message of one segment whose payload is a header.
