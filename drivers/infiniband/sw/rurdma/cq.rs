@@ -83,6 +83,9 @@ pub(crate) const WC_WITH_INVALIDATE: u16 = 1 << 3;
 /// longest: to answer, the core looks for the sender's MAC address, for a second (`rdma_addr_find_l2_eth_by_grh()`).
 const SETTLE_MS: u32 = 10_000;
 
+/// Completions that are added with the CQ locked once.
+const RUN: u32 = 64;
+
 /// The CQ took no completion: it overflowed, now or before.
 pub(crate) struct Overflow;
 
@@ -217,29 +220,75 @@ impl Cq {
     /// Adds a completion and raises the event that is due. `solicited`: the message asked for an
     /// event, or the work request failed. Any context.
     pub(crate) fn push(&self, cqe: &Cqe, solicited: bool) -> Result<(), Overflow> {
-        let mut cqe = *cqe;
-        if self.timestamps {
-            cqe.timestamp = time::monotonic_raw_ns();
+        let mut one = Some((*cqe, solicited));
+        self.push_all(|| one.take())
+    }
+
+    /// The same for all that `next` gives until it gives `None`, in this order. The CQ is locked, and its arm word
+    /// looked at, once for a run of them: an arming raises one event, however many there are. What `next` has
+    /// written is visible before what it gives. It runs with the CQ locked (but for the first), and to its end
+    /// after an overflow, too. Any context.
+    pub(crate) fn push_all(
+        &self,
+        mut next: impl FnMut() -> Option<(Cqe, bool)>,
+    ) -> Result<(), Overflow> {
+        let mut ret = Ok(());
+        // Mostly there is one or none: without one, nothing is locked.
+        let mut first = next();
+        while first.is_some() {
+            ret = self.push_run(&mut first, &mut next).and(ret);
         }
+        ret
+    }
+
+    /// Adds `first`, and what `next` gives, up to [`RUN`] of them; leaves in `first` what is to follow.
+    fn push_run(
+        &self,
+        first: &mut Option<(Cqe, bool)>,
+        next: &mut impl FnMut() -> Option<(Cqe, bool)>,
+    ) -> Result<(), Overflow> {
         let mut guard = self.ring.lock();
         let q = &mut *guard;
-        if q.dead {
-            return Err(Overflow);
+        let mut space = 0u32;
+        let (mut added, mut solicited) = (false, false);
+        let (mut lost, mut overflow) = (false, false);
+        for _ in 0..RUN {
+            let Some((mut cqe, wanted)) = first.take() else {
+                break;
+            };
+            if space == 0 && !q.dead {
+                space = q.producer.space(&q.ring);
+                overflow = space == 0;
+                q.dead = overflow;
+            }
+            if q.dead {
+                lost = true;
+            } else {
+                if self.timestamps {
+                    cqe.timestamp = time::monotonic_raw_ns();
+                }
+                q.ring.copy_out(q.producer.tail(), 0, cqe.as_bytes());
+                q.producer.advance(1);
+                space = space.saturating_sub(1);
+                added = true;
+                solicited |= wanted;
+            }
+            *first = next();
         }
-        if q.producer.space(&q.ring) == 0 {
-            q.dead = true;
+        let notify = added && q.producer.publish_and_check_arm(&q.ring, solicited);
+        if overflow {
             q.ring.set_flags_and_fence(FLAG_OVERFLOW);
-            drop(guard);
-            self.dev.counters.count(Counter::CqOverflows);
-            self.handle.error();
-            return Err(Overflow);
         }
-        q.ring.copy_out(q.producer.tail(), 0, cqe.as_bytes());
-        q.producer.advance(1);
-        let notify = q.producer.publish_and_check_arm(&q.ring, solicited);
         drop(guard);
         if notify {
             self.event.raise();
+        }
+        if overflow {
+            self.dev.counters.count(Counter::CqOverflows);
+            self.handle.error();
+        }
+        if lost {
+            return Err(Overflow);
         }
         Ok(())
     }

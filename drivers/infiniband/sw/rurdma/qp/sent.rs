@@ -7,7 +7,6 @@
 
 use super::Qp;
 use crate::cq::status::{SUCCESS, WR_FLUSH_ERR};
-use crate::cq::Cq;
 use crate::proto::wqe::abi::Cqe;
 use kernel::alloc::flags::GFP_KERNEL;
 use kernel::prelude::*;
@@ -188,12 +187,19 @@ impl Qp {
     /// Completes, in order, what is done, and gives the ring's entries back. True if the CQ is lost.
     /// Any context. Called with `sent` locked, so that completions keep their order.
     pub(crate) fn complete_sent(&self, sent: &mut Sent) -> bool {
-        let mut lost = false;
         let before = sent.units;
+        let lost = self.send_cq.push_all(|| self.next_told(sent)).is_err();
+        if sent.units != before {
+            self.publish_sq(sent.units);
+        }
+        lost
+    }
+
+    /// Completes what is done, up to the first that is to be told, and gives that: its completion, and whether it
+    /// failed.
+    fn next_told(&self, sent: &mut Sent) -> Option<(Cqe, bool)> {
         while sent.head != sent.tail {
-            let Some(entry) = sent.slot(sent.head).filter(|e| e.done).copied() else {
-                break;
-            };
+            let entry = sent.slot(sent.head).filter(|e| e.done).copied()?;
             let record = &entry.record;
             sent.head = sent.head.wrapping_add(1);
             sent.units = sent.units.wrapping_add(u32::from(record.units));
@@ -202,17 +208,14 @@ impl Qp {
                 status => status,
             };
             sent.failed |= status != SUCCESS;
-            // The provider may reuse the entry as soon as it polls the completion.
             let tell = record.signaled || self.sig_all || status != SUCCESS;
             if tell && !record.silent {
+                // The provider may reuse the entry as soon as it polls the completion.
                 self.publish_sq(sent.units);
-                lost |= self.push_send(&self.send_cq, record, status);
+                return Some((self.completion(record, status), status != SUCCESS));
             }
         }
-        if sent.units != before {
-            self.publish_sq(sent.units);
-        }
-        lost
+        None
     }
 
     fn publish_sq(&self, units: u32) {
@@ -220,8 +223,8 @@ impl Qp {
         self.sq.consumer().store_release(units);
     }
 
-    fn push_send(&self, cq: &Cq, record: &Record, status: u8) -> bool {
-        let cqe = Cqe {
+    fn completion(&self, record: &Record, status: u8) -> Cqe {
+        Cqe {
             wr_id: record.wr_id,
             byte_len: record.byte_len,
             qp_num: self.number,
@@ -235,7 +238,6 @@ impl Qp {
             opcode: record.opcode,
             vlan_id: 0xffff,
             ..Cqe::default()
-        };
-        cq.push(&cqe, status != SUCCESS).is_err()
+        }
     }
 }
