@@ -11,12 +11,12 @@
 use crate::device::Device;
 use crate::kapi::random;
 use crate::kapi::rdma::lease::Lease;
-use crate::kapi::rdma::memory::{Access, Memory};
+use crate::kapi::rdma::memory::Memory;
 use crate::kapi::rdma::mw::MwType;
 use crate::kapi::sync::{new_spinlock_irq, SpinLockIrq};
-use crate::mr::{free_index, key_index, Mr};
+use crate::mr::{free_index, key_index, Granted, Mr};
 use crate::pd::Pd;
-use crate::proto::access::{Access as Need, Denied, Region, Rights};
+use crate::proto::access::{Denied, Region, Rights};
 use crate::proto::wqe::abi::ExtBind;
 use crate::qp::Qp;
 use kernel::alloc::flags::GFP_KERNEL;
@@ -203,23 +203,8 @@ impl Mw {
         Ok(())
     }
 
-    /// Where what it is bound to begins, and how long that is. Any context.
-    pub(crate) fn range(&self) -> Option<(u64, u64)> {
-        let state = self.state.lock();
-        let region = &state.bound.as_ref()?.region;
-        Some((region.base, region.length))
-    }
-
-    /// Checks a peer's access to `length` bytes at `addr` by way of the window, over a QP; gives the right to
-    /// it, and where that begins in the MR. Any context.
-    pub(crate) fn access(
-        &self,
-        qp: &Qp,
-        key: u32,
-        addr: u64,
-        length: u64,
-        need: Need,
-    ) -> Result<(Access, u64), Denied> {
+    /// What it grants to the peer of a QP, to whom it must be open. Any context.
+    pub(crate) fn grant(&self, qp: &Qp, key: u32) -> Result<Granted, Denied> {
         let state = self.state.lock();
         let Some(bound) = state.bound.as_ref().filter(|_| state.key == key) else {
             return Err(Denied::Key);
@@ -227,9 +212,13 @@ impl Mw {
         if self.pd != qp.pd.id || bound.life.is_some_and(|life| life != qp.life()) {
             return Err(Denied::Domain);
         }
-        let offset = bound.region.check(need, addr, length)?;
         let access = bound.memory.enter().ok_or(Denied::Key)?;
-        Ok((access.by(&self.lease), bound.offset.wrapping_add(offset)))
+        Ok(Granted {
+            access: access.by(&self.lease),
+            region: bound.region,
+            start: bound.offset,
+            life: bound.life,
+        })
     }
 }
 

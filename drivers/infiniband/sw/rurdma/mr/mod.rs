@@ -19,11 +19,13 @@ use kernel::alloc::flags::GFP_KERNEL;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
+mod granted;
 mod held;
 pub(crate) mod sges;
 mod span;
 
-pub(crate) use held::{Held, Whose};
+pub(crate) use granted::{Granted, Whose};
+pub(crate) use held::Held;
 pub(crate) use span::Span;
 
 /// Tries to find a free random index before giving up.
@@ -181,12 +183,6 @@ impl Mr {
         let offset = desc.region().bind(rights, addr, length)?;
         desc.windows += 1;
         Ok((desc.memory.clone(), offset))
-    }
-
-    /// Where it begins, and how long it is. Any context.
-    fn range(&self) -> (u64, u64) {
-        let desc = self.desc.lock();
-        (desc.iova, desc.length)
     }
 
     /// A window is not bound to it any more. Any context.

@@ -41,13 +41,15 @@ pub(crate) fn part(
     need: Access,
 ) -> Result<(Span, usize), Denied> {
     let (addr, len) = range(sge, into, max)?;
-    let span = Span::local(&qp.dev, !qp.user, sge.lkey, pd, addr, len as u64, need)?;
+    let span = Span::find(qp, (Whose::Ours(pd), sge.lkey), addr, len as u64, need)?;
     Ok((span, len))
 }
 
-/// Places `n` bytes at `offset` of a message into the SGEs that `find` finds.
+/// Places `n` bytes at `offset` of a message into the SGEs that `find` finds; takes them into the CRC32c where one is
+/// wanted.
 #[expect(clippy::too_many_arguments)]
 pub(crate) fn scatter(
+    held: &mut Held,
     qp: &Qp,
     pd: u64,
     find: impl Fn(u64) -> Option<(Sge, u64)>,
@@ -59,33 +61,10 @@ pub(crate) fn scatter(
 ) -> Result<(), Denied> {
     while n > 0 {
         let (sge, into) = find(offset).ok_or(Denied::Bounds)?;
-        let (span, len) = part(qp, pd, &sge, into, n, Access::LocalWrite)?;
-        span.place(0, chunk, from, len, crc.as_deref_mut())
-            .map_err(|_| Denied::Bounds)?;
-        offset += len as u64;
-        from += len;
-        n -= len;
-    }
-    Ok(())
-}
-
-/// As [`scatter`], without a CRC, by what is held.
-#[expect(clippy::too_many_arguments)]
-pub(crate) fn scatter_held(
-    held: &mut Held,
-    qp: &Qp,
-    pd: u64,
-    find: impl Fn(u64) -> Option<(Sge, u64)>,
-    mut offset: u64,
-    chunk: &SkbChunk<'_>,
-    mut from: usize,
-    mut n: usize,
-) -> Result<(), Denied> {
-    while n > 0 {
-        let (sge, into) = find(offset).ok_or(Denied::Bounds)?;
         let (addr, len) = range(&sge, into, n)?;
         let key = (Whose::Ours(pd), sge.lkey);
-        held.place(qp, key, addr, Access::LocalWrite, chunk, from, len)?;
+        let sum = crc.as_deref_mut();
+        held.place(qp, key, addr, Access::LocalWrite, chunk, from, len, sum)?;
         offset += len as u64;
         from += len;
         n -= len;

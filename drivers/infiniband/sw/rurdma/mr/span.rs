@@ -2,8 +2,7 @@
 
 //! A checked piece of a memory region, the copies from and to it, and the atomics on it.
 
-use super::{key_index, Mr, LOCAL_DMA_LKEY};
-use crate::device::Device;
+use super::granted::{Granted, Whose};
 use crate::kapi::net::skb::SkbChunk;
 use crate::kapi::rdma::memory::Access;
 use crate::proto::access::{self as proto, Denied};
@@ -23,86 +22,31 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// Finds and checks `length` bytes at `addr` of the MR or window with `key`, for the peer of `qp`: it
-    /// must be in force, of the QP's PD, open to the QP, and grant `need`. Any context.
-    pub(crate) fn remote(
+    /// Finds and checks `length` bytes at `addr` of the memory with `key`: it must be in force, of the PD that it has
+    /// to be of, open to the QP, and grant `need`. Any context.
+    pub(crate) fn find(
         qp: &Qp,
-        key: u32,
+        (whose, key): (Whose, u32),
         addr: u64,
         length: u64,
         need: proto::Access,
     ) -> Result<Self, Denied> {
-        let index = key_index(key);
-        if let Some(mr) = qp.dev.mrs.get(index) {
-            return Self::of(&mr, key, qp.pd.id, addr, length, need);
-        }
-        let mw = qp.dev.mws.get(index).ok_or(Denied::Key)?;
-        let (access, offset) = mw.access(qp, key, addr, length, need)?;
-        Ok(Self {
-            access,
-            offset,
-            length,
-        })
+        Self::of(Granted::find(qp, whose, key)?, addr, length, need)
     }
 
-    /// The same for all of the MR or window.
+    /// The same for all of the memory that a peer names.
     pub(crate) fn whole(qp: &Qp, key: u32, need: proto::Access) -> Result<Self, Denied> {
-        let index = key_index(key);
-        let range = match qp.dev.mrs.get(index) {
-            Some(mr) => Some(mr.range()),
-            None => qp.dev.mws.get(index).and_then(|mw| mw.range()),
-        };
-        // Whether the key is the right one is looked at below.
-        let (addr, length) = range.ok_or(Denied::Key)?;
-        Self::remote(qp, key, addr, length, need)
+        let granted = Granted::find(qp, Whose::Peers, key)?;
+        let (addr, length) = (granted.region.base, granted.region.length);
+        Self::of(granted, addr, length, need)
     }
 
-    /// Checks `length` bytes at `addr` of an MR: `key` must be its key, and in force, of PD `pd`, and
-    /// grant `need`.
-    fn of(
-        mr: &Mr,
-        key: u32,
-        pd: u64,
-        addr: u64,
-        length: u64,
-        need: proto::Access,
-    ) -> Result<Self, Denied> {
-        let desc = mr.desc.lock();
-        if !desc.valid || desc.key != key {
-            return Err(Denied::Key);
-        }
-        if desc.pd != pd {
-            return Err(Denied::Domain);
-        }
-        // All of the kernel's memory begins at 0: there the offset is the address.
-        let offset = desc.region().check(need, addr, length)?;
-        // With the lock held: see `Desc`.
+    fn of(granted: Granted, addr: u64, length: u64, need: proto::Access) -> Result<Self, Denied> {
         Ok(Self {
-            access: desc.memory.enter().ok_or(Denied::Key)?,
-            offset,
+            offset: granted.at(need, addr, length)?,
             length,
+            access: granted.access,
         })
-    }
-
-    /// The same for an SGE of our own, which names an MR: `kernel` users may use the key of all memory.
-    pub(crate) fn local(
-        dev: &Device,
-        kernel: bool,
-        key: u32,
-        pd: u64,
-        addr: u64,
-        length: u64,
-        need: proto::Access,
-    ) -> Result<Self, Denied> {
-        if kernel && key == LOCAL_DMA_LKEY {
-            return Ok(Self {
-                access: dev.kernel_memory.enter().ok_or(Denied::Key)?,
-                offset: addr,
-                length,
-            });
-        }
-        let mr = dev.mrs.get(key_index(key)).ok_or(Denied::Key)?;
-        Self::of(&mr, key, pd, addr, length, need)
     }
 
     /// The place `offset` bytes into the range, if `len` bytes fit behind it.

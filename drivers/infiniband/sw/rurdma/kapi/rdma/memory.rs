@@ -93,7 +93,7 @@ pub(crate) struct Memory {
     pages: Arc<Pages>,
 }
 
-/// The right to access memory. Held for the time of a copy only: the revocation waits for it.
+/// The right to access memory. Held for the time of a copy, or of a run of them: the revocation waits for it.
 ///
 /// # Invariants
 ///
@@ -311,6 +311,18 @@ impl Access {
     pub(crate) fn by(mut self, lease: &Arc<Lease>) -> Self {
         self.grant = Some(lease.grant());
         self
+    }
+
+    /// EFAULT if what it is for, a fast registration or the binding of a window, has ended; then every copy fails. Any
+    /// context.
+    pub(crate) fn lasts(&self) -> Result {
+        if let Some(grant) = &self.grant {
+            grant.hold().map(drop)?;
+        }
+        match &self.memory.pages.kind {
+            Kind::Fast(list) if list.lock().epoch != self.epoch => Err(EFAULT),
+            _ => Ok(()),
+        }
     }
 
     /// Calls `copy` with the piece at `offset` bytes into the MR (for kernel memory: at that address),

@@ -18,7 +18,7 @@ use crate::kapi::rdma::qp::QpState;
 use crate::kapi::rdma::stats::Counter;
 use crate::kapi::sync::Turn;
 use crate::mr::sges::{locate, scatter};
-use crate::mr::Span;
+use crate::mr::{Held, Span, Whose};
 use crate::proto::access::{refusal, Access, Denied};
 use crate::proto::iwarp::negotiate::RtrPlan;
 use crate::proto::iwarp::orders::{Expect, Inbound};
@@ -340,13 +340,34 @@ impl Rx {
                         .wrapping_add(u64::from(payload.placed))
                 };
                 let find = |at| sink_sge(qp, at);
-                scatter(qp, qp.pd.id, find, offset, chunk, from, n, sum).map_err(local_error)?;
+                scatter(
+                    &mut Held::none(),
+                    qp,
+                    qp.pd.id,
+                    find,
+                    offset,
+                    chunk,
+                    from,
+                    n,
+                    sum,
+                )
+                .map_err(local_error)?;
             }
             (_, Target::Untagged { mo, .. }) => {
                 let offset = u64::from(mo) + u64::from(payload.placed);
                 let sges = self.recv.sges();
                 let find = |at| locate(sges, at);
-                let placed = scatter(qp, qp.recv_pd(), find, offset, chunk, from, n, sum);
+                let placed = scatter(
+                    &mut Held::none(),
+                    qp,
+                    qp.recv_pd(),
+                    find,
+                    offset,
+                    chunk,
+                    from,
+                    n,
+                    sum,
+                );
                 if let Err(error) = placed {
                     self.have_recv = false;
                     let _ = qp.push_recv_error(self.recv.wr_id, status::LOC_PROT_ERR);
@@ -532,7 +553,14 @@ fn remote_span(qp: &Qp, stag: u32, to: u64, len: u32) -> Result<Span, Failure> {
     if qp.access() & access::REMOTE_WRITE == 0 {
         return Err(tagged_error(Denied::Rights));
     }
-    Span::remote(qp, stag, to, u64::from(len), Access::RemoteWrite).map_err(tagged_error)
+    Span::find(
+        qp,
+        (Whose::Peers, stag),
+        to,
+        u64::from(len),
+        Access::RemoteWrite,
+    )
+    .map_err(tagged_error)
 }
 
 /// Our own memory is not what the work request said.

@@ -316,6 +316,7 @@ fn place(qp: &Qp, wr: &RecvWr, d: &Datagram<'_>, r: &Received) -> bool {
     };
     scatter_bytes(qp, pd, wr.sges(), &grh).is_ok()
         && scatter(
+            &mut Held::none(),
             qp,
             pd,
             find,

@@ -16,7 +16,7 @@ use crate::kapi::rdma::qp::{QpKind, QpState};
 use crate::kapi::rdma::stats::Counter;
 use crate::kapi::task::cond_resched;
 use crate::kapi::time;
-use crate::mr::sges::{locate, locate_in, scatter_bytes_by, scatter_held};
+use crate::mr::sges::{locate, locate_in, scatter, scatter_bytes_by};
 use crate::mr::{Held, Span, Whose};
 use crate::proto::access::{Access, Denied, Rights};
 use crate::proto::atomic::AtomicOp;
@@ -383,7 +383,7 @@ fn permits(qp: &Qp, rights: u32) -> Result<(), Refusal> {
 
 /// The peer's access to memory of ours.
 fn remote(qp: &Qp, m: &Remote, len: usize, need: Access) -> Result<Span, Refusal> {
-    Span::remote(qp, m.rkey, m.va, len as u64, need).map_err(|e| denied(qp, e))
+    Span::find(qp, (Whose::Peers, m.rkey), m.va, len as u64, need).map_err(|e| denied(qp, e))
 }
 
 fn execute(
@@ -417,7 +417,7 @@ fn execute(
             let find = |at| locate(sges, at);
             let chunk = d.chunk();
             let at = u64::from(offset);
-            let placed = scatter_held(held, qp, qp.recv_pd(), find, at, &chunk, from, len);
+            let placed = scatter(held, qp, qp.recv_pd(), find, at, &chunk, from, len, None);
             if placed.is_err() {
                 c.have_recv = false;
                 let told = qp.push_recv_error(c.recv.wr_id, status::LOC_PROT_ERR);
@@ -464,8 +464,17 @@ fn execute(
             }
             if len > 0 {
                 let va = m.va.wrapping_add(u64::from(offset));
-                held.place(qp, key, va, Access::RemoteWrite, &d.chunk(), from, len)
-                    .map_err(|e| denied(qp, e))?;
+                held.place(
+                    qp,
+                    key,
+                    va,
+                    Access::RemoteWrite,
+                    &d.chunk(),
+                    from,
+                    len,
+                    None,
+                )
+                .map_err(|e| denied(qp, e))?;
             }
             if imm {
                 let mut cqe = received(qp, c, m.length);
@@ -654,7 +663,7 @@ fn place(
     }
     let (chunk, at) = (d.chunk(), u64::from(offset));
     let (from, len) = (r.payload_at, r.payload_len);
-    scatter_held(held, qp, qp.pd.id, find, at, &chunk, from, len).is_ok()
+    scatter(held, qp, qp.pd.id, find, at, &chunk, from, len, None).is_ok()
 }
 
 /// The oldest work request fails, and the QP with it. (One that could not be executed has its own status.)

@@ -6,7 +6,7 @@ use super::work::Job;
 use super::{Stop, Tx};
 use crate::cq::status;
 use crate::kapi::random;
-use crate::mr::Span;
+use crate::mr::{Span, Whose};
 use crate::proto::access::Access;
 use crate::proto::atomic::AtomicOp;
 use crate::proto::iwarp::orders::Expect;
@@ -54,11 +54,9 @@ impl Tx {
         let sges = sges.get(..job.sges).unwrap_or(&[]);
         // The sink is checked before the peer is asked for anything.
         for sge in sges.iter().filter(|s| s.length > 0) {
-            let checked = Span::local(
-                &qp.dev,
-                !qp.user,
-                sge.lkey,
-                qp.pd.id,
+            let checked = Span::find(
+                qp,
+                (Whose::Ours(qp.pd.id), sge.lkey),
                 sge.addr,
                 u64::from(sge.length),
                 Access::LocalWrite,

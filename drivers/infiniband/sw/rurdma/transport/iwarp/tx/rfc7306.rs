@@ -4,7 +4,7 @@
 
 use super::{Stop, Tx};
 use crate::kapi::rdma::stats::Counter;
-use crate::mr::Span;
+use crate::mr::{Span, Whose};
 use crate::proto::access::{Access, Denied};
 use crate::proto::iwarp::tx::Header;
 use crate::proto::wire::ddp;
@@ -92,9 +92,9 @@ impl Tx {
 /// The right to it is the MR's to give: iw_cm has the QP grant reads and writes only, and cannot be told
 /// otherwise.
 fn execute(qp: &Qp, request: &AtomicRequest) -> core::result::Result<u64, Denied> {
-    let span = Span::remote(
+    let span = Span::find(
         qp,
-        request.stag,
+        (Whose::Peers, request.stag),
         request.to,
         size_of::<u64>() as u64,
         Access::RemoteAtomic,

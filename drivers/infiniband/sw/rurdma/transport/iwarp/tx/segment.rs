@@ -5,7 +5,7 @@
 use super::{Current, KernelCrc, Source, Stop, Tx};
 use crate::cq::status;
 use crate::kapi::rdma::stats::Counter;
-use crate::mr::{sges::part, Span};
+use crate::mr::{sges::part, Span, Whose};
 use crate::proto::access::{Access, Denied};
 use crate::proto::iwarp::tx::Piece;
 use crate::proto::wire::crc::Crc32c as _;
@@ -103,9 +103,9 @@ impl Tx {
             Source::Read { request, .. } => {
                 if !payload.is_empty() {
                     let from = request.source_to.wrapping_add(u64::from(piece.offset));
-                    let span = Span::remote(
+                    let span = Span::find(
                         qp,
-                        request.source_stag,
+                        (Whose::Peers, request.source_stag),
                         from,
                         payload.len() as u64,
                         Access::RemoteRead,
