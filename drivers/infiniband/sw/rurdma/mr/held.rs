@@ -18,9 +18,9 @@ use kernel::prelude::*;
 /// What the key of the last access granted, if there was one.
 ///
 /// While it is held the deregistration of that memory waits, as for a copy: it is for the time of a run of packets,
-/// without anything in between that sleeps. A change (`ibv_rereg_mr(3)`) waits likewise, and until then what was
-/// before is in force. What may end without waiting, a fast registration or the binding of a window, is found out by
-/// each access.
+/// or a batch of segments, without anything in between that sleeps. A change (`ibv_rereg_mr(3)`) waits likewise, and
+/// until then what was before is in force. What may end without waiting, a fast registration or the binding of a
+/// window, is found out by each access.
 pub(crate) struct Held(Option<Found>);
 
 /// What was found for whom by which key.
@@ -47,6 +47,11 @@ impl Held {
         Self(None)
     }
 
+    /// Nobody waits for us any more.
+    pub(crate) fn forget(&mut self) {
+        self.0 = None;
+    }
+
     /// Calls `f` with the memory that `key` stands for, and where in it the `len` bytes at `addr` begin, if `need` is
     /// granted there. A second time, after another look-up, if it failed with what was held: that may have ended, and
     /// there may be another one by now.
@@ -66,7 +71,7 @@ impl Held {
             }
         }
         // The old one goes first.
-        self.0 = None;
+        self.forget();
         let found = Found {
             key,
             whose,

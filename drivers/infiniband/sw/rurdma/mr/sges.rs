@@ -31,20 +31,6 @@ fn find(sges: impl Iterator<Item = Sge>, at: u64) -> Option<(Sge, u64)> {
     None
 }
 
-/// What of an SGE lies `into` bytes behind its beginning, `max` bytes at most; and how many these are.
-pub(crate) fn part(
-    qp: &Qp,
-    pd: u64,
-    sge: &Sge,
-    into: u64,
-    max: usize,
-    need: Access,
-) -> Result<(Span, usize), Denied> {
-    let (addr, len) = range(sge, into, max)?;
-    let span = Span::find(qp, (Whose::Ours(pd), sge.lkey), addr, len as u64, need)?;
-    Ok((span, len))
-}
-
 /// Places `n` bytes at `offset` of a message into the SGEs that `find` finds; takes them into the CRC32c where one is
 /// wanted.
 #[expect(clippy::too_many_arguments)]
@@ -76,7 +62,7 @@ pub(crate) fn scatter(
 pub(crate) fn gather(
     held: &mut Held,
     qp: &Qp,
-    find: impl Fn(u64) -> Option<(Sge, u64)>,
+    mut find: impl FnMut(u64) -> Option<(Sge, u64)>,
     mut offset: u64,
     mut to: &mut [u8],
 ) -> Result<(), Denied> {
@@ -116,7 +102,9 @@ pub(crate) fn scatter_bytes_by(
     let mut offset = 0;
     while !bytes.is_empty() {
         let (sge, into) = find(offset).ok_or(Denied::Bounds)?;
-        let (span, len) = part(qp, pd, &sge, into, bytes.len(), Access::LocalWrite)?;
+        let (addr, len) = range(&sge, into, bytes.len())?;
+        let key = (Whose::Ours(pd), sge.lkey);
+        let span = Span::find(qp, key, addr, len as u64, Access::LocalWrite)?;
         let (now, later) = bytes.split_at(len);
         span.write(0, now).map_err(|_| Denied::Bounds)?;
         offset += len as u64;

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A checked piece of a memory region, the copies from and to it, and the atomics on it.
+//! A checked piece of a memory region, for one access: a write, an atomic, or a flush.
 
 use super::granted::{Granted, Whose};
-use crate::kapi::net::skb::SkbChunk;
 use crate::kapi::rdma::memory::Access;
 use crate::proto::access::{self as proto, Denied};
 use crate::proto::atomic::AtomicOp;
@@ -13,7 +12,7 @@ use kernel::prelude::*;
 
 /// A range of memory that was checked for one access.
 ///
-/// While it exists the deregistration of its MR waits, so it is held for the time of a copy only.
+/// While it exists the deregistration of its MR waits, so it is held for the time of that access only.
 pub(crate) struct Span {
     access: Access,
     /// Of the range's first byte.
@@ -58,12 +57,6 @@ impl Span {
         Ok(self.offset.wrapping_add(offset))
     }
 
-    /// Copies `dst.len()` bytes at `offset` of the range out of it.
-    #[inline]
-    pub(crate) fn read(&self, offset: u64, dst: &mut [u8]) -> Result {
-        self.access.read(self.at(offset, dst.len())?, dst)
-    }
-
     /// Copies `src` to `offset` of the range.
     pub(crate) fn write(&self, offset: u64, src: &[u8]) -> Result {
         self.access.write(self.at(offset, src.len())?, src)
@@ -82,20 +75,5 @@ impl Span {
     /// memory is. Any context.
     pub(crate) fn flush(&self) {
         self.access.flush();
-    }
-
-    /// Copies `len` bytes at `from` of a received buffer to `offset` of the range; takes them into
-    /// the CRC32c where one is wanted.
-    #[inline]
-    pub(crate) fn place(
-        &self,
-        offset: u64,
-        chunk: &SkbChunk<'_>,
-        from: usize,
-        len: usize,
-        crc: Option<&mut u32>,
-    ) -> Result {
-        self.access
-            .place(self.at(offset, len)?, chunk, from, len, crc)
     }
 }

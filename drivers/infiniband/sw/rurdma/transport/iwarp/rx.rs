@@ -18,7 +18,7 @@ use crate::kapi::rdma::qp::QpState;
 use crate::kapi::rdma::stats::Counter;
 use crate::kapi::sync::Turn;
 use crate::mr::sges::{locate, scatter};
-use crate::mr::{Held, Span, Whose};
+use crate::mr::{Held, Whose};
 use crate::proto::access::{refusal, Access, Denied};
 use crate::proto::iwarp::negotiate::RtrPlan;
 use crate::proto::iwarp::orders::{Expect, Inbound};
@@ -153,9 +153,8 @@ impl Rx {
     /// Takes a piece of the stream; gives how much of it was used: all.
     fn chunk(&mut self, qp: &StreamQp<'_>, chunk: &SkbChunk<'_>) -> usize {
         let mut at = 0;
-        // The memory of the segment in progress, from which byte of it on; looked up again for each
-        // piece of the stream, so that no deregistration waits for the peer.
-        let mut span = None;
+        // Memory is looked up again for each piece of the stream, so that no deregistration waits for the peer.
+        let mut held = Held::none();
         if !matches!(qp.state(), QpState::Rts | QpState::Sqd) {
             return chunk.len();
         }
@@ -171,7 +170,7 @@ impl Rx {
                     };
                     at += n;
                     match copied {
-                        Ok(()) => self.control(qp, n, &mut span),
+                        Ok(()) => self.control(qp, n, &mut held),
                         Err(_) => Err(TermError::RDMAP_STREAM.into()),
                     }
                 }
@@ -179,7 +178,7 @@ impl Rx {
                     let n = (payload.remaining as usize).min(left);
                     let from = at;
                     at += n;
-                    self.payload(qp, &payload, chunk, from, n, &mut span)
+                    self.payload(qp, &payload, chunk, from, n, &mut held)
                 }
             };
             if let Err(failure) = step {
@@ -214,22 +213,11 @@ impl Rx {
     }
 
     /// `n` more bytes of a header or trailer are there.
-    fn control(
-        &mut self,
-        qp: &StreamQp<'_>,
-        n: usize,
-        span: &mut Option<(Span, u32)>,
-    ) -> Result<(), Failure> {
+    fn control(&mut self, qp: &StreamQp<'_>, n: usize, held: &mut Held) -> Result<(), Failure> {
         match self.receiver.filled::<KernelCrc>(n)? {
             Event::None => Ok(()),
-            Event::Start(segment) => {
-                *span = None;
-                self.begin(qp, &segment, span)
-            }
-            Event::End(_, message) => {
-                *span = None;
-                self.end(qp, message)
-            }
+            Event::Start(segment) => self.begin(qp, &segment, held),
+            Event::End(_, message) => self.end(qp, message),
         }
     }
 
@@ -238,12 +226,15 @@ impl Rx {
         &mut self,
         qp: &StreamQp<'_>,
         segment: &Segment,
-        span: &mut Option<(Span, u32)>,
+        held: &mut Held,
     ) -> Result<(), Failure> {
         match (segment.op, segment.target) {
             (Opcode::Write, Target::Tagged { stag, to }) => {
                 if segment.len > 0 {
-                    *span = Some((remote_span(qp, stag, to, segment.len)?, 0));
+                    may_write(qp)?;
+                    let (key, len) = ((Whose::Peers, stag), segment.len as usize);
+                    held.check(qp, key, to, len, Access::RemoteWrite)
+                        .map_err(tagged_error)?;
                 }
                 Ok(())
             }
@@ -307,27 +298,18 @@ impl Rx {
         chunk: &SkbChunk<'_>,
         from: usize,
         n: usize,
-        span: &mut Option<(Span, u32)>,
+        held: &mut Held,
     ) -> Result<(), Failure> {
         let mut crc = self.receiver.crc();
         let sum = self.receiver.wants_crc().then_some(&mut crc);
         let segment = &payload.segment;
         match (segment.op, segment.target) {
             (Opcode::Write, Target::Tagged { stag, to }) => {
-                let found = match span {
-                    Some(found) => found,
-                    None => {
-                        // The segment goes on in a new piece of the stream.
-                        let at = to.wrapping_add(u64::from(payload.placed));
-                        let rest = remote_span(qp, stag, at, payload.remaining)?;
-                        span.insert((rest, payload.placed))
-                    }
-                };
-                let offset = u64::from(payload.placed.wrapping_sub(found.1));
-                found
-                    .0
-                    .place(offset, chunk, from, n, sum)
-                    .map_err(|_| tagged_error(Denied::Bounds))?;
+                may_write(qp)?;
+                let at = to.wrapping_add(u64::from(payload.placed));
+                let (key, need) = ((Whose::Peers, stag), Access::RemoteWrite);
+                held.place(qp, key, at, need, chunk, from, n, sum)
+                    .map_err(tagged_error)?;
             }
             (Opcode::ReadResponse, _) => {
                 let offset = {
@@ -340,34 +322,14 @@ impl Rx {
                         .wrapping_add(u64::from(payload.placed))
                 };
                 let find = |at| sink_sge(qp, at);
-                scatter(
-                    &mut Held::none(),
-                    qp,
-                    qp.pd.id,
-                    find,
-                    offset,
-                    chunk,
-                    from,
-                    n,
-                    sum,
-                )
-                .map_err(local_error)?;
+                scatter(held, qp, qp.pd.id, find, offset, chunk, from, n, sum)
+                    .map_err(local_error)?;
             }
             (_, Target::Untagged { mo, .. }) => {
                 let offset = u64::from(mo) + u64::from(payload.placed);
                 let sges = self.recv.sges();
                 let find = |at| locate(sges, at);
-                let placed = scatter(
-                    &mut Held::none(),
-                    qp,
-                    qp.recv_pd(),
-                    find,
-                    offset,
-                    chunk,
-                    from,
-                    n,
-                    sum,
-                );
+                let placed = scatter(held, qp, qp.recv_pd(), find, offset, chunk, from, n, sum);
                 if let Err(error) = placed {
                     self.have_recv = false;
                     let _ = qp.push_recv_error(self.recv.wr_id, status::LOC_PROT_ERR);
@@ -548,19 +510,12 @@ fn terminated(qp: &StreamQp<'_>, terminate: &Terminate) {
     qp.stream_close(super::cm::StreamEnd::Graceful);
 }
 
-/// Memory of ours that a peer may write to.
-fn remote_span(qp: &Qp, stag: u32, to: u64, len: u32) -> Result<Span, Failure> {
+/// Whether the peer may write at all.
+fn may_write(qp: &Qp) -> Result<(), Failure> {
     if qp.access() & access::REMOTE_WRITE == 0 {
         return Err(tagged_error(Denied::Rights));
     }
-    Span::find(
-        qp,
-        (Whose::Peers, stag),
-        to,
-        u64::from(len),
-        Access::RemoteWrite,
-    )
-    .map_err(tagged_error)
+    Ok(())
 }
 
 /// Our own memory is not what the work request said.

@@ -20,6 +20,7 @@ use crate::kapi::net::socket::Socket;
 use crate::kapi::rdma::qp::QpState;
 use crate::kapi::rdma::stats::Counter;
 use crate::kapi::sync::Turn;
+use crate::mr::Held;
 use crate::proto::iwarp::negotiate::{Rtr, RtrPlan};
 use crate::proto::iwarp::tx::{FpduEncoder, Header, Segmenter};
 use crate::proto::ring::queue::Consumer;
@@ -104,6 +105,8 @@ pub(super) struct Tx {
     sges: [Sge; MAX_SGE],
     inline: [u8; MAX_INLINE],
     inline_len: usize,
+    /// Memory that FPDUs are built from; forgotten when a batch is built, and before waiting for memory.
+    memory: Held,
     page: Option<TxPage>,
     frags: KVec<PageFrag>,
     /// Sends below this were given to TCP completely.
@@ -138,6 +141,7 @@ impl Tx {
             sges: [Sge::default(); MAX_SGE],
             inline: [0; MAX_INLINE],
             inline_len: 0,
+            memory: Held::none(),
             page: None,
             frags: KVec::with_capacity(MAX_FRAGS + 1, GFP_KERNEL)?,
             taken: 0,
@@ -373,6 +377,17 @@ impl Tx {
         socket: &Socket,
         context: Context<'_>,
     ) -> core::result::Result<(), Stop> {
+        let ret = self.build_batch(qp, socket, context);
+        self.memory.forget();
+        ret
+    }
+
+    fn build_batch(
+        &mut self,
+        qp: &StreamQp<'_>,
+        socket: &Socket,
+        context: Context<'_>,
+    ) -> core::result::Result<(), Stop> {
         let mss = socket.mss();
         let full = socket.skb_limits().batch(mss, BATCH);
         let mulpdu = mpa::mulpdu(
@@ -416,6 +431,8 @@ impl Tx {
             None => false,
         };
         if !fits {
+            // It may take long.
+            self.memory.forget();
             let order = if big { TxPage::MAX_ORDER } else { 1 };
             let page = TxPage::new(order, context.gfp())?;
             if page.room() < len {

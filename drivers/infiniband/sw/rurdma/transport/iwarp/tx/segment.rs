@@ -5,14 +5,14 @@
 use super::{Current, KernelCrc, Source, Stop, Tx};
 use crate::cq::status;
 use crate::kapi::rdma::stats::Counter;
-use crate::mr::{sges::part, Span, Whose};
+use crate::mr::{sges::gather, Whose};
 use crate::proto::access::{Access, Denied};
 use crate::proto::iwarp::tx::Piece;
 use crate::proto::wire::crc::Crc32c as _;
 use crate::proto::wire::rdmap::ReadRequest;
 use crate::proto::wire::terminate::{Culprit, TermError, TerminateBody};
 use crate::proto::wqe::abi::Sge;
-use crate::qp::{Cause, Qp};
+use crate::qp::Cause;
 use crate::transport::iwarp::stream::{Context, StreamQp};
 
 /// A ULPDU whose FPDU fits into a page, with markers too.
@@ -86,6 +86,7 @@ impl Tx {
             sges,
             inline,
             inline_len,
+            memory,
             ..
         } = self;
         let Some(page) = page else {
@@ -103,14 +104,8 @@ impl Tx {
             Source::Read { request, .. } => {
                 if !payload.is_empty() {
                     let from = request.source_to.wrapping_add(u64::from(piece.offset));
-                    let span = Span::find(
-                        qp,
-                        (Whose::Peers, request.source_stag),
-                        from,
-                        payload.len() as u64,
-                        Access::RemoteRead,
-                    )?;
-                    span.read(0, payload).map_err(|_| Denied::Bounds)?;
+                    let key = (Whose::Peers, request.source_stag);
+                    memory.read(qp, key, from, Access::RemoteRead, payload)?;
                 }
             }
             Source::Work { inline: true, .. } => {
@@ -122,7 +117,10 @@ impl Tx {
                     .ok_or(Denied::Bounds)?;
                 payload.copy_from_slice(data);
             }
-            Source::Work { .. } => gather(qp, sges, current, piece, payload)?,
+            Source::Work { .. } => {
+                let find = |at| current.locate(sges, at);
+                gather(memory, qp, find, u64::from(piece.offset), payload)?;
+            }
         }
         let crc = if encoder.wants_crc() {
             KernelCrc::crc32c(open.crc, payload)
@@ -160,29 +158,17 @@ impl Tx {
     }
 }
 
-/// Copies the payload of a segment out of the SGEs.
-fn gather(
-    qp: &Qp,
-    sges: &[Sge],
-    current: &mut Current,
-    piece: &Piece,
-    mut to: &mut [u8],
-) -> core::result::Result<(), Denied> {
-    let mut at = u64::from(piece.offset);
-    while !to.is_empty() {
-        let sge = sges.get(current.sge).ok_or(Denied::Bounds)?;
-        let into = at - current.sge_start;
-        let left = u64::from(sge.length) - into;
-        if left == 0 {
-            current.sge += 1;
-            current.sge_start += u64::from(sge.length);
-            continue;
+impl Current {
+    /// As [`crate::mr::sges::locate`]; but the message is gone through once, from its beginning to its end.
+    fn locate(&mut self, sges: &[Sge], at: u64) -> Option<(Sge, u64)> {
+        loop {
+            let sge = *sges.get(self.sge)?;
+            let into = at.checked_sub(self.sge_start)?;
+            if into < u64::from(sge.length) {
+                return Some((sge, into));
+            }
+            self.sge += 1;
+            self.sge_start += u64::from(sge.length);
         }
-        let (span, n) = part(qp, qp.pd.id, sge, into, to.len(), Access::LocalRead)?;
-        let (now, later) = to.split_at_mut(n);
-        span.read(0, now).map_err(|_| Denied::Bounds)?;
-        at += n as u64;
-        to = later;
     }
-    Ok(())
 }
