@@ -289,6 +289,25 @@ int rurdma_tcp_splice_locked(struct sock *sk, const struct bio_vec *bv, unsigned
 	return tcp_sendmsg_locked(sk, &msg, len);
 }
 
+/* What of an skb lies in one piece: its head, then each of its frags. All pages are mapped. */
+const void *rurdma_skb_head(const struct sk_buff *skb, u32 *len)
+{
+	*len = skb_headlen(skb);
+	return skb->data;
+}
+
+const void *rurdma_skb_frag(const struct sk_buff *skb, u32 i, u32 *len)
+{
+	const skb_frag_t *frag;
+
+	BUILD_BUG_ON(IS_ENABLED(CONFIG_HIGHMEM));
+	if (i >= skb_shinfo(skb)->nr_frags || !skb_frags_readable(skb))
+		return NULL;
+	frag = &skb_shinfo(skb)->frags[i];
+	*len = skb_frag_size(frag);
+	return skb_frag_address(frag);
+}
+
 int rurdma_skb_copy_crc32c(const struct sk_buff *skb, int offset, void *to, int len, u32 *crc)
 {
 	struct kvec kv = { .iov_base = to, .iov_len = len };

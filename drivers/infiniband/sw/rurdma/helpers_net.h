@@ -71,6 +71,8 @@ int rurdma_tcp_splice(struct sock *sk, const struct bio_vec *bv, unsigned long n
 		      bool more);
 int rurdma_tcp_splice_locked(struct sock *sk, const struct bio_vec *bv, unsigned long n, size_t len,
 			     bool more);
+const void *rurdma_skb_head(const struct sk_buff *skb, u32 *len);
+const void *rurdma_skb_frag(const struct sk_buff *skb, u32 i, u32 *len);
 int rurdma_skb_copy_crc32c(const struct sk_buff *skb, int offset, void *to, int len, u32 *crc);
 
 /* pages */

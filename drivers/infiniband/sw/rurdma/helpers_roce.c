@@ -157,36 +157,6 @@ bool rurdma_udp_parse(struct sk_buff *skb, struct rurdma_datagram *d)
 	return d->ip_len == (d->v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
 }
 
-/*
- * Where these bytes of an skb are, which has them: if they are in one piece, and the kernel has them mapped. What is in
- * a list of further skbs is left to those who walk it. NULL: nowhere in particular.
- */
-const u8 *rurdma_skb_flat(const struct sk_buff *skb, size_t offset, size_t len)
-{
-	const struct skb_shared_info *info = skb_shinfo(skb);
-	size_t at = skb_headlen(skb);
-	int i;
-
-	if (offset < at)
-		return len <= at - offset ? skb->data + offset : NULL;
-	if (!skb_frags_readable(skb))
-		return NULL;
-	for (i = 0; i < info->nr_frags; i++) {
-		const skb_frag_t *frag = &info->frags[i];
-		const u8 *first;
-
-		if (offset - at >= skb_frag_size(frag)) {
-			at += skb_frag_size(frag);
-			continue;
-		}
-		if (len > skb_frag_size(frag) - (offset - at) || PageHighMem(skb_frag_page(frag)))
-			return NULL;
-		first = skb_frag_address(frag);
-		return first ? first + (offset - at) : NULL;
-	}
-	return NULL;
-}
-
 /* Room for headers: any link's and these; and for data behind them. */
 struct sk_buff *rurdma_alloc_packet(unsigned int header, unsigned int room)
 {

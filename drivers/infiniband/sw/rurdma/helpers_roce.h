@@ -53,7 +53,6 @@ struct sk_buff *rurdma_udp_receive(struct sock *sk);
 void rurdma_skb_get(struct sk_buff *skb);
 void rurdma_skb_consume(struct sk_buff *skb);
 bool rurdma_udp_parse(struct sk_buff *skb, struct rurdma_datagram *d);
-const u8 *rurdma_skb_flat(const struct sk_buff *skb, size_t offset, size_t len);
 
 struct sk_buff *rurdma_alloc_packet(unsigned int header, unsigned int room);
 void rurdma_skb_add_page(struct sk_buff *skb, const struct bio_vec *bv);

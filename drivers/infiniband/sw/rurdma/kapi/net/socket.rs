@@ -12,7 +12,7 @@ use crate::kapi::net::addr::{family, SockAddrStorage};
 use crate::kapi::net::errno::NetError;
 use crate::kapi::net::netdev::NetNs;
 use crate::kapi::net::page::PageFrag;
-use crate::kapi::net::skb::SkbChunk;
+use crate::kapi::net::skb::{Block, SkbChunk};
 use crate::proto::iwarp::tx::SkbLimits;
 use core::net::SocketAddr;
 use core::ptr::{null_mut, NonNull};
@@ -177,7 +177,7 @@ unsafe extern "C" fn read_actor<F: FnMut(&SkbChunk<'_>) -> usize>(
     // SAFETY: By the caller's promise it is `f`, which nobody else uses meanwhile.
     let f = unsafe { &mut *(*desc).arg.data.cast::<F>() };
     // SAFETY: `tcp_read_sock()` gives a valid skb and a range of it.
-    let chunk = unsafe { SkbChunk::new(skb, offset as usize, len) };
+    let chunk = unsafe { SkbChunk::new(skb, Block::head(skb), offset as usize, len) };
 
     // An skb has less than 2 GiB.
     f(&chunk).min(len) as c_int

@@ -5,7 +5,7 @@
 use crate::bindings;
 use crate::kapi::net::addr::family;
 use crate::kapi::net::netdev::NetNs;
-use crate::kapi::net::skb::{find_flat, SkbChunk};
+use crate::kapi::net::skb::{Block, SkbChunk};
 use crate::kapi::net::socket::{bind, Callbacks, Hook};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::ptr::{null_mut, NonNull};
@@ -49,12 +49,15 @@ impl SuperPacket<'_> {
         let step = self.chunk.max(1);
         // One that is empty is a datagram, too.
         let count = self.len.div_ceil(step).clamp(1, MAX_DATAGRAMS);
+        // SAFETY: The skb lives.
+        let mut block = unsafe { Block::head(self.skb) };
         (0..count).map(move |index| {
             let at = index * step;
-            let len = step.min(self.len - at);
-            // SAFETY: The skb lives, and has `self.len` bytes.
-            let flat = unsafe { find_flat(self.skb, at, len) };
-            // INVARIANT: Just found out; nobody but us has the skb.
+            // SAFETY: The skb lives, whose block it is.
+            if let Some(found) = unsafe { block.seek(self.skb, at) } {
+                block = found;
+            }
+            // INVARIANT: The skb has `self.len` bytes; nobody but us has it.
             Datagram {
                 ip: self.ip,
                 src_port: self.src_port,
@@ -62,8 +65,8 @@ impl SuperPacket<'_> {
                 ifindex: self.ifindex,
                 index: index as u16,
                 at,
-                len,
-                flat,
+                len: step.min(self.len - at),
+                block,
                 skb: self.skb,
             }
         })
@@ -74,7 +77,8 @@ impl SuperPacket<'_> {
 ///
 /// # Invariants
 ///
-/// `skb` lives as long as the datagram, and `at..at + len` is within it; `flat` is null, or where these bytes are.
+/// `skb` lives as long as the datagram, and `at..at + len` is within it; `block` is its head or one of
+/// its frags.
 pub(crate) struct Datagram<'a> {
     /// The IP header that it came with, which may be that of several.
     pub(crate) ip: &'a [u8],
@@ -89,7 +93,8 @@ pub(crate) struct Datagram<'a> {
     /// Bytes behind the UDP header.
     pub(crate) len: usize,
     at: usize,
-    flat: *const u8,
+    /// Where it begins, if that is known.
+    block: Block,
     skb: *const bindings::sk_buff,
 }
 
@@ -97,7 +102,7 @@ impl Datagram<'_> {
     /// The payload, to be copied to memory of a process.
     pub(crate) fn chunk(&self) -> SkbChunk<'_> {
         // SAFETY: By the type invariant.
-        unsafe { SkbChunk::in_one_piece(self.skb, self.at, self.len, self.flat) }
+        unsafe { SkbChunk::new(self.skb, self.block, self.at, self.len) }
     }
 
     /// Keeps it for longer. Any context.
