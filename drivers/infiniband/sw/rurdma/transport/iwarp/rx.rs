@@ -39,6 +39,8 @@ pub(super) struct Rx {
     /// Receive work request of the message in progress.
     recv: RecvWr,
     have_recv: bool,
+    /// Where the segment of a Read Response that is in progress begins in what was asked for.
+    response_at: u32,
     /// What a responder waits for.
     plan: RtrPlan,
     /// Something came that the sending side has to act on.
@@ -54,6 +56,7 @@ impl Rx {
             }),
             recv: RecvWr::empty(),
             have_recv: false,
+            response_at: 0,
             plan: RtrPlan::ClientServer,
             answer: false,
         }
@@ -239,11 +242,9 @@ impl Rx {
                 Ok(())
             }
             (Opcode::ReadResponse, Target::Tagged { stag, to }) => {
-                qp.stream()
-                    .shared
-                    .lock()
-                    .outbound
-                    .response(stag, to, segment.len, segment.last)?;
+                let mut shared = qp.stream().shared.lock();
+                let reads = &mut shared.outbound;
+                self.response_at = reads.response(stag, to, segment.len, segment.last)?;
                 Ok(())
             }
             (_, Target::Untagged { mo, .. }) => {
@@ -312,15 +313,8 @@ impl Rx {
                     .map_err(tagged_error)?;
             }
             (Opcode::ReadResponse, _) => {
-                let offset = {
-                    let shared = qp.stream().shared.lock();
-                    let done = shared.outbound.oldest().map_or(0, |o| o.done());
-                    // `done` counts the whole segment already. A stream that was reset meanwhile has no
-                    // reads: that is no place in any sink.
-                    u64::from(done)
-                        .wrapping_sub(u64::from(segment.len))
-                        .wrapping_add(u64::from(payload.placed))
-                };
+                // A stream that was reset meanwhile has no reads, and no sink.
+                let offset = u64::from(self.response_at) + u64::from(payload.placed);
                 let find = |at| sink_sge(qp, at);
                 scatter(held, qp, qp.pd.id, find, offset, chunk, from, n, sum)
                     .map_err(local_error)?;
