@@ -15,6 +15,7 @@ use crate::kapi::rdma::ring::{Doorbells, Status};
 use crate::kapi::rdma::ucontext::Context;
 use crate::kapi::rdma::udata::Udata;
 use crate::kapi::sync::{new_spinlock_irq, Gate, SpinLockIrq, Turn};
+use crate::kapi::table::ObjTable;
 use crate::kapi::{task, time};
 use crate::proto::pace::{Kick, Leave, Pace, Watch};
 use crate::proto::ring::doorbell::{
@@ -55,6 +56,9 @@ pub(crate) struct Ucontext {
     /// Open for the poller; closed when the context ends.
     #[pin]
     gate: Gate,
+    /// QPs by their doorbell slots.
+    #[pin]
+    qps: ObjTable<Qp>,
     #[pin]
     slots: Mutex<Slots>,
     #[pin]
@@ -92,17 +96,9 @@ impl Begun {
     }
 }
 
-/// What a doorbell slot is used for.
-enum Place {
-    Free,
-    /// Somebody's, who makes a QP.
-    Reserved,
-    Used(Arc<Qp>),
-}
-
-/// Doorbell slots.
+/// Which doorbell slots are taken.
 struct Slots {
-    places: KVVec<Place>,
+    taken: KVVec<bool>,
     /// No slot below is free.
     first_free: usize,
 }
@@ -119,27 +115,21 @@ impl Slot {
         self.number
     }
 
-    /// From now on the slot's doorbell reaches the QP.
-    pub(crate) fn fill(&self, qp: Arc<Qp>) {
-        drop(self.replace(Place::Used(qp)));
-    }
-
-    /// What it was used for before is the caller's to drop, without the lock: that may be a QP.
-    fn replace(&self, new: Place) -> Place {
-        let mut slots = self.context.slots.lock();
-        if matches!(new, Place::Free) {
-            slots.first_free = slots.first_free.min(self.number as usize);
-        }
-        match slots.places.get_mut(self.number as usize) {
-            Some(place) => core::mem::replace(place, new),
-            None => Place::Free,
-        }
+    /// From now on the slot's doorbell reaches the QP. May sleep.
+    pub(crate) fn fill(&self, qp: Arc<Qp>) -> Result {
+        self.context.qps.insert(self.number, qp)
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        drop(self.replace(Place::Free));
+        // First, as whoever takes the slot next fills it.
+        self.context.qps.remove(self.number);
+        let mut slots = self.context.slots.lock();
+        slots.first_free = slots.first_free.min(self.number as usize);
+        if let Some(taken) = slots.taken.get_mut(self.number as usize) {
+            *taken = false;
+        }
     }
 }
 
@@ -164,7 +154,7 @@ impl Ucontext {
             (&doorbells, &doorbell_map),
         ))?;
         let slots = Slots {
-            places: KVVec::new(),
+            taken: KVVec::new(),
             first_free: 0,
         };
         Arc::pin_init(
@@ -178,6 +168,7 @@ impl Ucontext {
                 kicking: Atomic::new(0),
                 pace <- new_spinlock_irq!(Pace::new(), "Ucontext::pace"),
                 gate <- Gate::new(),
+                qps <- ObjTable::new(),
                 slots <- new_mutex!(slots, "Ucontext::slots"),
                 mappings <- new_mutex!(Some((status_map, doorbell_map)), "Ucontext::mappings"),
             }),
@@ -218,15 +209,15 @@ impl Ucontext {
     /// Reserves a doorbell slot for a QP.
     pub(crate) fn take_slot(self: &Arc<Self>) -> Result<Slot> {
         let mut slots = self.slots.lock();
-        let free = (slots.first_free..slots.places.len())
-            .find(|i| matches!(slots.places.get(*i), Some(Place::Free)))
-            .unwrap_or(slots.places.len());
+        let free = (slots.first_free..slots.taken.len())
+            .find(|i| slots.taken.get(*i) == Some(&false))
+            .unwrap_or(slots.taken.len());
         if free >= MAX_QP as usize {
             return Err(ENOMEM);
         }
-        match slots.places.get_mut(free) {
-            Some(place) => *place = Place::Reserved,
-            None => slots.places.push(Place::Reserved, GFP_KERNEL)?,
+        match slots.taken.get_mut(free) {
+            Some(taken) => *taken = true,
+            None => slots.taken.push(true, GFP_KERNEL)?,
         }
         slots.first_free = free + 1;
         Ok(Slot {
@@ -235,12 +226,9 @@ impl Ucontext {
         })
     }
 
-    /// Whose doorbell it is.
+    /// Whose doorbell it is. Takes no lock: threads that kick at the same time do not wait for each other.
     fn qp_of(&self, slot: u32) -> Option<Arc<Qp>> {
-        match self.slots.lock().places.get(slot as usize) {
-            Some(Place::Used(qp)) => Some(qp.clone()),
-            _ => None,
-        }
+        self.qps.get(slot)
     }
 
     /// Runs the work of every doorbell that was rung. Called by the process, in its own context, to

@@ -209,13 +209,16 @@ impl Qp {
             qp.part();
             return Err(e);
         }
-        if let Some(Err(e)) = reserved.map(|r| r.fill(qp.clone())) {
+        // The doorbell works a moment too early: there is nothing to do yet.
+        let ret = match &*qp.user_side.lock() {
+            Some(side) => side.slot.fill(qp.clone()),
+            None => Ok(()),
+        };
+        let ret = ret.and_then(|()| reserved.map_or(Ok(()), |r| r.fill(qp.clone())));
+        if let Err(e) = ret {
             qp.dev.qps.remove(number);
             qp.part();
             return Err(e);
-        }
-        if let Some(side) = &*qp.user_side.lock() {
-            side.slot.fill(qp.clone());
         }
         Ok(qp)
     }
