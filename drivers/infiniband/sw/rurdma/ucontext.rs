@@ -245,12 +245,13 @@ impl Ucontext {
         };
         let alone = self.kicking.fetch_add(1, Relaxed) == 0;
         if limit == 0 {
-            self.run_rung();
+            self.run_rung(|_| {});
             self.kicking.fetch_sub(1, Relaxed);
             return Ok(());
         }
         let begin = time::monotonic_raw_ns();
-        let behind = self.run_rung();
+        let mut behind = false;
+        self.run_rung(|qp| behind |= qp.is_behind());
         self.kicking.fetch_sub(1, Relaxed);
         let kick = Kick {
             begin,
@@ -267,17 +268,15 @@ impl Ucontext {
         Ok(())
     }
 
-    /// Runs the work of every doorbell that was rung. Says whether what was posted before was not done.
-    fn run_rung(&self) -> bool {
+    /// Runs the work of every doorbell that was rung; `look` sees each QP before.
+    fn run_rung(&self, mut look: impl FnMut(&Qp)) {
         let mut left = KICK_QPS;
-        let mut behind = false;
         self.doorbells.take_pending(|slot| {
             if let Some(qp) = self.qp_of(slot) {
-                behind |= qp.is_behind();
+                look(&qp);
                 self.run_or_queue(&qp, &mut left);
             }
         });
-        behind
     }
 
     /// Runs a QP's work. What exceeds the budget, or comes after the end of process or device, is the
@@ -382,7 +381,7 @@ impl Ucontext {
                     self.run_or_queue(&qp, &mut left);
                 }
             }
-            self.run_rung();
+            self.run_rung(|_| {});
         });
     }
 }
