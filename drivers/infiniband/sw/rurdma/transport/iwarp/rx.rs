@@ -6,6 +6,7 @@
 //! belongs, and summed on the way.
 
 mod rfc7306;
+mod told;
 
 use super::cm::StreamParams;
 use super::stream::{Sink, StreamQp};
@@ -32,6 +33,7 @@ use kernel::prelude::*;
 use kernel::sync::atomic::ordering::Release;
 use kernel::time::delay::fsleep;
 use kernel::time::Delta;
+use told::Told;
 
 /// The receiving side of a stream.
 pub(super) struct Rx {
@@ -39,6 +41,8 @@ pub(super) struct Rx {
     /// Receive work request of the message in progress.
     recv: RecvWr,
     have_recv: bool,
+    /// Receives that are complete. Empty from one piece of the stream to the next.
+    told: Told,
     /// Where the segment of a Read Response that is in progress begins in what was asked for.
     response_at: u32,
     /// What a responder waits for.
@@ -56,6 +60,7 @@ impl Rx {
             }),
             recv: RecvWr::empty(),
             have_recv: false,
+            told: Told::new(),
             response_at: 0,
             plan: RtrPlan::ClientServer,
             answer: false,
@@ -155,16 +160,24 @@ impl StreamQp<'_> {
 impl Rx {
     /// Takes a piece of the stream; gives how much of it was used: all.
     fn chunk(&mut self, qp: &StreamQp<'_>, chunk: &SkbChunk<'_>) -> usize {
+        self.take(qp, chunk);
+        if let Err(failure) = self.tell_all(qp) {
+            self.fail(qp, failure);
+        }
+        chunk.len()
+    }
+
+    fn take(&mut self, qp: &StreamQp<'_>, chunk: &SkbChunk<'_>) {
         let mut at = 0;
         // Memory is looked up again for each piece of the stream, so that no deregistration waits for the peer.
         let mut held = Held::none();
         if !matches!(qp.state(), QpState::Rts | QpState::Sqd) {
-            return chunk.len();
+            return;
         }
         while at < chunk.len() {
             let left = chunk.len() - at;
             let step = match self.receiver.want() {
-                Want::Nothing => return chunk.len(),
+                Want::Nothing => return,
                 Want::Control(buf) => {
                     let n = buf.len().min(left);
                     let copied = match buf.get_mut(..n) {
@@ -186,14 +199,15 @@ impl Rx {
             };
             if let Err(failure) = step {
                 self.fail(qp, failure);
-                return chunk.len();
+                return;
             }
         }
-        chunk.len()
     }
 
     /// Ends the stream with a Terminate.
     fn fail(&mut self, qp: &StreamQp<'_>, failure: Failure) {
+        // If the CQ is lost, that is one more reason.
+        let _ = self.tell_all(qp);
         let body = self.receiver.fail(failure.error);
         self.flush(qp);
         self.answer = true;
@@ -206,6 +220,13 @@ impl Rx {
             qp.dev.counters.count(Counter::AccessErrors);
         }
         qp.stream_terminate(body, failure.cause);
+    }
+
+    /// The receive in progress fails. In its turn: what was received before is told first.
+    fn recv_fails(&mut self, qp: &StreamQp<'_>, status: u8) {
+        let _ = self.tell_all(qp);
+        self.have_recv = false;
+        let _ = qp.push_recv_error(self.recv.wr_id, status);
     }
 
     /// The receive in progress will not be completed by the peer.
@@ -252,8 +273,7 @@ impl Rx {
                     self.take_recv(qp)?;
                 }
                 if self.have_recv && u64::from(mo) + u64::from(segment.len) > self.recv.room {
-                    self.have_recv = false;
-                    let _ = qp.push_recv_error(self.recv.wr_id, status::LOC_LEN_ERR);
+                    self.recv_fails(qp, status::LOC_LEN_ERR);
                     return Err(TermError::DDP_TOO_LONG.into());
                 }
                 Ok(())
@@ -282,6 +302,7 @@ impl Rx {
                 cause: Cause::Fatal,
             }),
             Err(TakeError::Bad { wr_id, error }) => {
+                let _ = self.tell_all(qp);
                 let _ = qp.push_bad_recv(wr_id, error.wc_status(), error.vendor_err());
                 Err(Failure {
                     error: TermError::RDMAP_CATASTROPHIC,
@@ -325,14 +346,16 @@ impl Rx {
                 let find = |at| locate(sges, at);
                 let placed = scatter(held, qp, qp.recv_pd(), find, offset, chunk, from, n, sum);
                 if let Err(error) = placed {
-                    self.have_recv = false;
-                    let _ = qp.push_recv_error(self.recv.wr_id, status::LOC_PROT_ERR);
+                    self.recv_fails(qp, status::LOC_PROT_ERR);
                     return Err(local_error(error));
                 }
             }
             _ => return Err(TermError::RDMAP_OPCODE.into()),
         }
         self.receiver.placed(n as u32, crc);
+        if self.told.waits(n) {
+            return self.tell_all(qp);
+        }
         Ok(())
     }
 
@@ -360,6 +383,7 @@ impl Rx {
                 self.read_request(qp, msn.get(), request)
             }
             Some(Message::Terminate(terminate)) => {
+                self.tell_all(qp)?;
                 terminated(qp, &terminate);
                 Ok(())
             }
@@ -403,7 +427,7 @@ impl Rx {
         };
         if let Some(key) = inv {
             if let Err(error) = qp.invalidate_by_peer(key) {
-                let _ = qp.push_recv_error(self.recv.wr_id, status::WR_FLUSH_ERR);
+                self.recv_fails(qp, status::WR_FLUSH_ERR);
                 return Err(Failure {
                     error: error.request(),
                     cause: Cause::Access,
@@ -412,13 +436,7 @@ impl Rx {
             cqe.imm_inv = key;
             cqe.wc_flags = WC_WITH_INVALIDATE;
         }
-        if qp.recv_cq.push(&cqe, solicited).is_err() {
-            return Err(Failure {
-                error: TermError::RDMAP_CATASTROPHIC,
-                cause: Cause::Fatal,
-            });
-        }
-        Ok(())
+        self.tell(qp, cqe, solicited)
     }
 
     /// The peer wants to read.
@@ -462,6 +480,8 @@ impl Rx {
                 done = status::MW_BIND_ERR;
             }
         }
+        // In the order in which they were done, where there is one CQ for both.
+        self.tell_all(qp)?;
         answered(qp, &sink, done)
     }
 }

@@ -6,9 +6,7 @@ use super::{answered, Failure, Rx};
 use crate::cq::{opcode, status, WC_WITH_IMM};
 use crate::mr::sges::scatter_bytes;
 use crate::proto::wire::rdmap::{immediate_of, IMMEDIATE_LEN};
-use crate::proto::wire::terminate::TermError;
 use crate::proto::wqe::abi::{Cqe, Sge};
-use crate::qp::Cause;
 use crate::transport::iwarp::stream::StreamQp;
 use kernel::prelude::*;
 
@@ -35,10 +33,7 @@ impl Rx {
             vlan_id: 0xffff,
             ..Cqe::default()
         };
-        qp.recv_cq.push(&cqe, solicited).map_err(|_| Failure {
-            error: TermError::RDMAP_CATASTROPHIC,
-            cause: Cause::Fatal,
-        })
+        self.tell(qp, cqe, solicited)
     }
 
     /// One of our atomics is done; `original` is what it found.
@@ -65,6 +60,7 @@ impl Rx {
             // It was as it should be when the request was sent.
             Err(_) => status::LOC_PROT_ERR,
         };
+        self.tell_all(qp)?;
         answered(qp, &sink, done)
     }
 }
