@@ -11,7 +11,7 @@
 //! let n = enc.finish::<C>(buf, &open, crc)?;              // pad, CRC, markers
 //! ```
 //!
-//! Or, with [`FpduEncoder::seal`], the CRC is computed over the finished buffer.
+//! Or, with [`FpduEncoder::open`] and [`FpduEncoder::seal`], the CRC is computed over the finished buffer, in one go.
 
 #![forbid(unsafe_code)]
 
@@ -350,6 +350,15 @@ impl FpduEncoder {
     /// Starts an FPDU in `buf`: writes length and headers. `None` if `buf` is too short for the whole
     /// FPDU, or the segment too long.
     pub fn begin<C: Crc32c>(&self, buf: &mut [u8], header: &Header, piece: &Piece) -> Option<Open> {
+        let mut open = self.open(buf, header, piece)?;
+        if self.wants_crc() {
+            open.crc = C::crc32c(open.crc, buf.get(..open.payload)?);
+        }
+        Some(open)
+    }
+
+    /// The same without a CRC, for [`Self::seal`].
+    pub fn open(&self, buf: &mut [u8], header: &Header, piece: &Piece) -> Option<Open> {
         let ulpdu_len = piece.len.checked_add(header.hdr_len() as u16)?;
         if buf.len() < self.fpdu_len(ulpdu_len) {
             return None;
@@ -357,15 +366,9 @@ impl FpduEncoder {
         let (len, rest) = buf.split_first_chunk_mut::<FPDU_HDR_LEN>()?;
         *len = ulpdu_len.to_be_bytes();
         header.emit(piece, rest)?;
-        let payload = FPDU_HDR_LEN + header.hdr_len();
-        let crc = if self.wants_crc() {
-            C::crc32c(crc::SEED, buf.get(..payload)?)
-        } else {
-            crc::SEED
-        };
         Some(Open {
-            payload,
-            crc,
+            payload: FPDU_HDR_LEN + header.hdr_len(),
+            crc: crc::SEED,
             ulpdu_len,
         })
     }
@@ -411,15 +414,10 @@ impl FpduEncoder {
         body: &[u8],
     ) -> Option<usize> {
         let piece = Piece::whole(u16::try_from(body.len()).ok()?);
-        let open = self.begin::<C>(buf, header, &piece)?;
+        let open = self.open(buf, header, &piece)?;
         buf.get_mut(open.payload..open.payload + body.len())?
             .copy_from_slice(body);
-        let crc = if self.wants_crc() {
-            C::crc32c(open.crc, body)
-        } else {
-            open.crc
-        };
-        self.finish::<C>(buf, &open, crc)
+        self.seal::<C>(buf, open.ulpdu_len)
     }
 
     /// Writes pad and an empty CRC field. Returns the FPDU's bytes without markers, and where the CRC
@@ -509,6 +507,33 @@ mod tests {
         assert_eq!(n, Some(52));
         assert_eq!(buf[20..24], [0, 0, 0, 0x14]);
         assert_eq!(buf[48..52], [0x84, 0x92, 0x58, 0x98]);
+    }
+
+    /// Summed piece by piece or in one go: the same bytes, with markers and without.
+    #[test]
+    fn both_ways_to_sum_agree() {
+        let header = Header::write(0x1234, 0x5678);
+        for (crc, markers) in [(true, false), (true, true), (false, false), (false, true)] {
+            let mut pieces = FpduEncoder::new(crc, markers);
+            let mut whole = pieces.clone();
+            for len in [0u16, 1, 2, 3, 64, 500, 1001] {
+                let piece = Piece::whole(len);
+                let (mut a, mut b) = ([0xaa; 1100], [0x55; 1100]);
+                let open = pieces.begin::<Bitwise>(&mut a, &header, &piece).unwrap();
+                let range = open.payload..open.payload + usize::from(len);
+                a[range.clone()].fill(7);
+                let crc = if pieces.wants_crc() {
+                    Bitwise::crc32c(open.crc, &a[range.clone()])
+                } else {
+                    open.crc
+                };
+                let n = pieces.finish::<Bitwise>(&mut a, &open, crc).unwrap();
+                let open = whole.open(&mut b, &header, &piece).unwrap();
+                b[range].fill(7);
+                assert_eq!(whole.seal::<Bitwise>(&mut b, open.ulpdu_len), Some(n));
+                assert_eq!(a[..n], b[..n]);
+            }
+        }
     }
 
     #[test]

@@ -8,7 +8,6 @@ use crate::kapi::rdma::stats::Counter;
 use crate::mr::{sges::gather, Whose};
 use crate::proto::access::{Access, Denied};
 use crate::proto::iwarp::tx::Piece;
-use crate::proto::wire::crc::Crc32c as _;
 use crate::proto::wire::rdmap::ReadRequest;
 use crate::proto::wire::terminate::{Culprit, TermError, TerminateBody};
 use crate::proto::wqe::abi::Sge;
@@ -94,7 +93,7 @@ impl Tx {
         };
         let buf = page.as_mut_slice();
         let open = encoder
-            .begin::<KernelCrc>(buf, &current.header, piece)
+            .open(buf, &current.header, piece)
             .ok_or(Denied::Bounds)?;
         let payload = buf
             .get_mut(open.payload..)
@@ -122,13 +121,9 @@ impl Tx {
                 gather(memory, qp, find, u64::from(piece.offset), payload)?;
             }
         }
-        let crc = if encoder.wants_crc() {
-            KernelCrc::crc32c(open.crc, payload)
-        } else {
-            open.crc
-        };
+        // The payload was copied just now: it is in the cache.
         encoder
-            .finish::<KernelCrc>(buf, &open, crc)
+            .seal::<KernelCrc>(buf, open.ulpdu_len)
             .ok_or(Denied::Bounds)
     }
 
