@@ -32,6 +32,7 @@ use crate::proto::wqe::abi::{Sge, MAX_INLINE, MAX_SEND_BYTES, MAX_SGE};
 use crate::proto::wqe::fetch::SendBuf;
 use crate::qp::Cause;
 use kernel::alloc::flags::GFP_KERNEL;
+use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 use rfc7306::Immediate;
@@ -40,6 +41,8 @@ use work::Job;
 /// Bytes that go to TCP in one call, at most: about one skb full (see
 /// [`SkbLimits::batch`](crate::proto::iwarp::tx::SkbLimits::batch)).
 const BATCH: usize = 64 << 10;
+/// Pages that were filled and are looked at again: less than half a MiB of what is with TCP.
+const USED: usize = 4;
 /// Pieces of pages in one call.
 const MAX_FRAGS: usize = 20;
 
@@ -108,6 +111,9 @@ pub(super) struct Tx {
     /// Memory that FPDUs are built from; forgotten when a batch is built, and before waiting for memory.
     memory: Held,
     page: Option<TxPage>,
+    /// Those before it, the oldest of them at `oldest`: when its turn comes TCP may have done with it.
+    used: [Option<TxPage>; USED],
+    oldest: usize,
     frags: KVec<PageFrag>,
     /// Sends below this were given to TCP completely.
     taken: u32,
@@ -143,6 +149,8 @@ impl Tx {
             inline_len: 0,
             memory: Held::none(),
             page: None,
+            used: [const { None }; USED],
+            oldest: 0,
             frags: KVec::with_capacity(MAX_FRAGS + 1, GFP_KERNEL)?,
             taken: 0,
             built: 0,
@@ -188,6 +196,7 @@ impl Tx {
         self.immediate = None;
         self.held = None;
         self.page = None;
+        self.drop_used();
         self.frags.clear();
         self.startable = 0;
         self.taken = 0;
@@ -274,6 +283,7 @@ impl Tx {
 
     /// Everything that was posted is sent.
     fn idle(&mut self, qp: &StreamQp<'_>) -> Turn {
+        self.drop_used();
         if !qp.stream().is_draining() {
             return Turn::Done;
         }
@@ -296,6 +306,7 @@ impl Tx {
     fn flush(&mut self, qp: &StreamQp<'_>) {
         self.current = None;
         self.immediate = None;
+        self.drop_used();
         self.taken = self.built;
         if let Some(job) = self.held.take() {
             let mut sent = qp.sent.lock();
@@ -431,16 +442,35 @@ impl Tx {
             None => false,
         };
         if !fits {
-            // It may take long.
-            self.memory.forget();
             let order = if big { TxPage::MAX_ORDER } else { 1 };
-            let page = TxPage::new(order, context.gfp())?;
+            let page = match self.used_page(order).filter(|page| page.room() >= len) {
+                Some(page) => page,
+                None => {
+                    // It may take long.
+                    self.memory.forget();
+                    TxPage::new(order, context.gfp())?
+                }
+            };
             if page.room() < len {
                 return Err(ENOMEM);
             }
-            self.page = Some(page);
+            if let Some(place) = self.used.get_mut(self.oldest) {
+                *place = self.page.replace(page);
+                self.oldest = (self.oldest + 1) % USED;
+            }
         }
         self.page.as_mut().ok_or(ENOMEM)
+    }
+
+    /// A page of that order that TCP has done with: the oldest, or none.
+    fn used_page(&mut self, order: u32) -> Option<TxPage> {
+        let mut page = self.used.get_mut(self.oldest)?.take()?;
+        (page.size() >= PAGE_SIZE << order && page.try_reset()).then_some(page)
+    }
+
+    /// Only who streams needs them again.
+    fn drop_used(&mut self) {
+        self.used = [const { None }; USED];
     }
 
     /// Adds the first `len` bytes of the page's room to what is to be sent.
