@@ -51,7 +51,9 @@ static inline void credit_client(struct end *c, uint64_t count, uint16_t port)
 		EQ(wc.status, IBV_WC_SUCCESS);
 		credits++;
 	}
-	usleep(QUIET * 2000);
+	/* The server has seen that nothing else comes. */
+	CHECK(poll_within(c->rcq, &wc, SOON));
+	EQ(wc.status, IBV_WC_SUCCESS);
 }
 
 /* Takes completions of credits, and gives the next one after message `i` where one is due. */
@@ -110,8 +112,10 @@ static inline void *credit_server(struct end *s, uint64_t count, const struct tr
 {
 	struct rdma_conn_param param = param_of(&defaults);
 	struct resizer r = { .t = t };
+	struct work over = { count, IBV_WR_SEND, SIGNALED, NULL, 0, 0, 0 };
 	struct rdma_cm_event *ev;
 	pthread_t thread;
+	struct ibv_wc wc;
 	struct buf b;
 
 	listen_ch = new_channel();
@@ -137,6 +141,11 @@ static inline void *credit_server(struct end *s, uint64_t count, const struct tr
 		give_credit(s, i);
 	}
 	NOTHING(s->rcq);
+	OK(try_post(s->qp, &over));
+	do
+		CHECK(poll_within(s->scq, &wc, SOON));
+	while (wc.wr_id != count);
+	EQ(wc.status, IBV_WC_SUCCESS);
 	__atomic_store_n(&r.over, true, __ATOMIC_RELAXED);
 	OK(pthread_join(thread, NULL));
 	printf("%lu resizes\n", r.resizes);
