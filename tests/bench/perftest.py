@@ -122,10 +122,20 @@ def bandwidth(rig, driver, case):
     return [bw, Reading(f"{op}_rate{v}", size, 1, "op/s", rate)] if size <= SMALL else [bw]
 
 
+def resources_run(case, n):
+    """The program, and what it is called with."""
+    return f"ib_{case.op}_bw -s {case.size} -n {n} -t {depth(case.size)} -N{' -e' if case.events else ''}"
+
+
 def pilot(rig, driver, case):
-    """Operations per second, where no earlier run has found them."""
-    bandwidth(rig, driver, case)
-    return rig.rates[driver, f"{case.op}{case.variant}", case.size]
+    """Operations per second: of an earlier run if there was one; where the programs sleep, of a short one."""
+    key = (driver, f"{case.op}{case.variant}", case.size)
+    if key not in rig.rates:
+        bandwidth(rig, driver, case)
+    if not case.events:
+        return rig.rates[key]
+    out = exchange(rig, driver, resources_run(case, max(500, round(rig.rates[key] / 5))), limit=3 * LIMIT)
+    return bw_figures(out, case.size)[1]
 
 
 def latency(rig, driver, case):
@@ -176,21 +186,20 @@ def resources(rig, driver, case):
     (perftest cannot do that with WRITE, of which the target sees nothing.)
     """
     op, size, suffix = case.op, case.size, f"{'_ev' if case.events else ''}{case.variant}"
-    key = (driver, f"{op}{suffix}", size)
-    if key not in rig.rates:
-        rig.rates[key] = rig.rates.get((driver, f"{op}{case.variant}", size)) or pilot(rig, driver, case)
+    key = (driver, f"{op}_cpu{suffix}", size)
+    rate = rig.rates.get(key) or pilot(rig, driver, case)
     at = sink(rig, driver, op)
     for _ in range(4):
         usage = Usage(rig.wire(at), rig.seconds)
-        n = max(500, round(rig.rates[key] * (usage.duration() + 1)))
+        n = max(500, round(rate * (usage.duration() + 1)))
         try:
             with rig.crossing(at) as crossed:
-                args = f"-s {size} -n {n} -t {depth(size)} -N{' -e' if case.events else ''}"
-                exchange(rig, driver, f"ib_{op}_bw {args}", usage)
+                exchange(rig, driver, resources_run(case, n), usage, limit=3 * LIMIT)
                 crossed.payload = n * size
+            rig.rates[key] = rate
             break
         except TooShort:
-            rig.rates[key] *= 1.6
+            rate *= 3
     else:
         raise Failed(f"{n} operations are over before they are measured")
     cpu, _ = per_operation(usage.cpu, crossed.wire / n)

@@ -406,6 +406,36 @@ def test_all_targets_are_measured(no_programs, quick):
     assert {False, True} == set(rigs[1500].asked)
 
 
+def test_over_too_early(no_programs, monkeypatch):
+    """Then it is tried with more, and the runs of bandwidth stay as they are."""
+    asked = []
+
+    def watch(n, watched):
+        asked.append(n)
+        if len(asked) < 3:
+            raise usage.TooShort("over")
+        watched.cpu = watched.syscalls = usage.Window(1000, busy=0.5, calls=20)
+
+    def exchange(rig, driver, program, watched, limit=0):
+        watch(int(re.search(r" -n (\d+)", program)[1]), watched)
+        return perftest_says(program)
+
+    def stream(rig, driver, size, seconds, watched):
+        watch(seconds, watched)
+        return 10, 10, 100
+
+    monkeypatch.setattr(perftest, "exchange", exchange)
+    monkeypatch.setattr(sockets, "_stream", stream)
+    fake, key = FakeRig(), ("iwarp", "send", 64)
+    fake.rates[key] = 1000
+    perftest.resources(fake, "iwarp", cases.Case("send_cpu", None, 64, "send"))
+    assert [n // asked[0] for n in asked] == [1, 3, 9]
+    assert fake.rates[key] == 1000
+    asked.clear()
+    assert len(sockets.resources(fake, "tcp", cases.Case("stream_cpu", None, 64))) == 3
+    assert len(asked) == 3 and asked == sorted(set(asked))
+
+
 def test_request_of_mpa():
     head = b"MPA ID Req Frame".hex()
     assert mpa.crc_flag(f"{head}50020000")
