@@ -85,8 +85,26 @@ def test_sockperf():
         "sockperf: ---> percentile 99.000 =   61.250\nsockperf: ---> percentile 50.000 =   33.001\n"
     )
     assert sockets.pingpong_figures(text) == (9999, 33.001, 61.25)
-    with pytest.raises(Failed):
-        sockets.pingpong_figures("sockperf: No valid observations found.")
+    for few in ("sockperf: No valid observations found.", text.replace("Total 9999", "Total 7")):
+        with pytest.raises(sockets.TooFew):
+            sockets.pingpong_figures(few)
+    with pytest.raises(Failed, match="no percentiles"):
+        sockets.pingpong_figures("sockperf: ERROR: Can`t connect socket")
+
+
+def test_few_round_trips(monkeypatch):
+    """Then there is more time for them."""
+    asked = []
+
+    def slow(rig, driver, size, seconds):
+        asked.append(seconds)
+        if len(asked) < 3:
+            raise sockets.TooFew("7")
+        return 30.0, 60.0
+
+    monkeypatch.setattr(sockets, "_pingpong", slow)
+    assert [x.value for x in sockets.pingpong(FakeRig(), "udp", cases.Case("pingpong", None, 64))] == [30.0, 60.0]
+    assert asked == sorted(set(asked))
 
 
 def test_own_programs():
