@@ -15,6 +15,8 @@ LIMIT = 60
 # What is posted at once: perftest's own depth, less where that would be more than this many bytes, or it would still
 # wait for the last of them long after the time is over.
 DEPTH, POSTED = 128, 8 * MIB
+# As many as siw has.
+MOST_RECEIVES = 32767
 # What the names of records end with where iWARP does not ask for MPA's CRC.
 NO_CRC = "_nocrc"
 
@@ -122,9 +124,22 @@ def bandwidth(rig, driver, case):
     return [bw, Reading(f"{op}_rate{v}", size, 1, "op/s", rate)] if size <= SMALL else [bw]
 
 
-def resources_run(case, n):
-    """The program, and what it is called with."""
-    return f"ib_{case.op}_bw -s {case.size} -n {n} -t {depth(case.size)} -N{' -e' if case.events else ''}"
+def resources_run(driver, case, n):
+    """The program, and what it is called with.
+
+    Over iWARP the client of SEND may not be ahead of the server by more messages than that has receives (-r). What the
+    server has received it WRITEs into the client's memory, of which there is no event: a client that sleeps when it has
+    come so far does so for ever. So there are as many receives as messages, or as siw can have.
+    """
+    line = f"ib_{case.op}_bw -s {case.size} -n {n} -t {depth(case.size)} -N"
+    if not case.events:
+        return line
+    return f"{line} -e{f' -r {min(n, MOST_RECEIVES)}' if driver in ("iwarp", "siw") and case.op == 'send' else ''}"
+
+
+def resources_least(case):
+    """Messages, even if the driver is slow."""
+    return max(500, first_guess(case.size))
 
 
 def pilot(rig, driver, case):
@@ -134,7 +149,7 @@ def pilot(rig, driver, case):
         bandwidth(rig, driver, case)
     if not case.events:
         return rig.rates[key]
-    out = exchange(rig, driver, resources_run(case, max(500, round(rig.rates[key] / 5))), limit=3 * LIMIT)
+    out = exchange(rig, driver, resources_run(driver, case, resources_least(case)), limit=3 * LIMIT)
     return bw_figures(out, case.size)[1]
 
 
@@ -191,10 +206,10 @@ def resources(rig, driver, case):
     at = sink(rig, driver, op)
     for _ in range(4):
         usage = Usage(rig.wire(at), rig.seconds)
-        n = max(500, round(rate * (usage.duration() + 1)))
+        n = max(resources_least(case) if case.events else 500, round(rate * (usage.duration() + 1)))
         try:
             with rig.crossing(at) as crossed:
-                exchange(rig, driver, resources_run(case, n), usage, limit=3 * LIMIT)
+                exchange(rig, driver, resources_run(driver, case, n), usage, limit=3 * LIMIT)
                 crossed.payload = n * size
             rig.rates[key] = rate
             break

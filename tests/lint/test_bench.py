@@ -454,6 +454,15 @@ def test_over_too_early(no_programs, monkeypatch):
     assert len(asked) == 3 and asked == sorted(set(asked))
 
 
+def test_receives():
+    """Over iWARP a client that sleeps is never to wait for the server's receives."""
+    case = cases.Case("send_cpu_ev", None, 64, "send", events=True)
+    assert perftest.resources_run("siw", case, 20000).endswith(" -e -r 20000")
+    assert perftest.resources_run("iwarp", case, 50000).endswith(" -e -r 32767")
+    assert perftest.resources_run("rxe", case, 20000).endswith(" -e")
+    assert perftest.resources_run("siw", cases.Case("send_cpu", None, 64, "send"), 20000).endswith(" -N")
+
+
 def test_request_of_mpa():
     head = b"MPA ID Req Frame".hex()
     assert mpa.crc_flag(f"{head}50020000")
