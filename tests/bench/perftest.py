@@ -204,19 +204,20 @@ def resources(rig, driver, case):
     key = (driver, f"{op}_cpu{suffix}", size)
     rate = rig.rates.get(key) or pilot(rig, driver, case)
     at = sink(rig, driver, op)
-    for _ in range(4):
-        usage = Usage(rig.wire(at), rig.seconds)
-        n = max(resources_least(case) if case.events else 500, round(rate * (usage.duration() + 1)))
+    usage = Usage(rig.wire(at), rig.seconds)
+    lasts = usage.duration() + 1
+    n = max(resources_least(case) if case.events else 500, round(rate * lasts))
+    for _ in range(5):
         try:
             with rig.crossing(at) as crossed:
                 exchange(rig, driver, resources_run(driver, case, n), usage, limit=3 * LIMIT)
                 crossed.payload = n * size
-            rig.rates[key] = rate
+            rig.rates[key] = n / lasts
             break
         except TooShort:
-            rate *= 3
+            n *= 3
     else:
-        raise Failed(f"{n} operations are over before they are measured")
+        raise Failed(f"{n // 3} operations are over before they are measured")
     cpu, _ = per_operation(usage.cpu, crossed.wire / n)
     _, calls = per_operation(usage.syscalls, crossed.wire / n)
     return [
