@@ -2,7 +2,7 @@
 
 //! Creation and destruction of queue pairs.
 
-use super::{new_life, number, Attrs, Qp, Sent, UserSide};
+use super::{new_life, number, Attrs, Cause, Qp, Sent, UserSide};
 use crate::device::{Device, MAX_QP_WR};
 use crate::kapi::abi::CreateQpResp;
 use crate::kapi::errno::not_supported;
@@ -174,6 +174,7 @@ impl Qp {
                 cap,
                 state: Atomic::new(dev.transport.initial_state() as u32),
                 life: Atomic::new(new_life()),
+                untold: Atomic::new(Cause::Closed as u32),
                 last_wqe: Atomic::new(false),
                 access: Atomic::new(0),
                 sq,
@@ -236,7 +237,7 @@ impl Qp {
             number::give(self.number);
         }
         self.last_wqe.store(true, Relaxed);
-        self.enter_error();
+        self.fail(Cause::Closed);
         self.dev.transport.disconnect(self);
         self.part();
         self.iw_refs.close_and_wait();

@@ -13,14 +13,14 @@ use crate::proto::wqe::fetch::{next_send, SendBuf};
 use crate::proto::wqe::send::SendWqe;
 use crate::rq::{RecvWr, TakeError};
 use kernel::prelude::*;
-use kernel::sync::atomic::ordering::Full;
+use kernel::sync::atomic::ordering::{Full, Relaxed};
 use kernel::sync::Arc;
 
 /// Why a QP goes to ERROR by itself.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// The connection ended in an orderly way.
-    Closed,
+    /// The connection ended in an orderly way, or the consumer ended it.
+    Closed = 0,
     /// The connection broke, or a local work request failed.
     Fatal,
     /// A work request failed, whose completion says all there is to say (IBTA volume 1, section 11.6.3: only what
@@ -44,17 +44,33 @@ impl Cause {
 }
 
 impl Qp {
-    /// Puts the QP into ERROR, tells its owner why, and sees to the flush. Any context; only the
-    /// first call has an effect.
+    /// Puts the QP into ERROR, and has its work tell the owner why, and flush. Any context; only the first call has
+    /// an effect.
     pub(crate) fn fail(self: &Arc<Self>, cause: Cause) {
-        if !self.enter_error() {
-            return;
+        loop {
+            let from = self.state();
+            if matches!(from, QpState::Reset | QpState::Error) {
+                return;
+            }
+            if self.advance_state(from, QpState::Error) {
+                break;
+            }
         }
-        match cause {
-            Cause::Closed | Cause::Completed => (),
-            Cause::Fatal => self.handle.fatal(),
-            Cause::Request => self.handle.request_error(),
-            Cause::Access => self.handle.access_error(),
+        self.untold.store(cause as u32, Relaxed);
+        self.announce_flush();
+        self.queue_work();
+    }
+
+    /// In ERROR, tells the owner why, once. With no lock held: the handler of a kernel user may come back with another
+    /// call. Process context.
+    pub(super) fn tell_cause(&self) {
+        let cause = self.untold.xchg(Cause::Closed as u32, Full);
+        if cause == Cause::Fatal as u32 {
+            self.handle.fatal();
+        } else if cause == Cause::Request as u32 {
+            self.handle.request_error();
+        } else if cause == Cause::Access as u32 {
+            self.handle.access_error();
         }
     }
 
@@ -86,22 +102,6 @@ impl Qp {
         self.sent.lock().resume();
         // It may be in ERROR meanwhile.
         self.advance_state(QpState::Sqe, QpState::Rts);
-    }
-
-    /// The state becomes ERROR; the flush is the work's. False if it was before.
-    pub(super) fn enter_error(self: &Arc<Self>) -> bool {
-        loop {
-            let from = self.state();
-            if matches!(from, QpState::Reset | QpState::Error) {
-                return false;
-            }
-            if self.advance_state(from, QpState::Error) {
-                break;
-            }
-        }
-        self.announce_flush();
-        self.queue_work();
-        true
     }
 
     /// From now on whoever posts has to kick.

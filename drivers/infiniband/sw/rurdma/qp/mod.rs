@@ -70,6 +70,8 @@ pub(crate) struct Qp {
     state: Atomic<u32>,
     /// Another number after each RESET, and never that of another QP: windows are open to a life.
     life: Atomic<i64>,
+    /// In ERROR, the [`Cause`] that the owner was not told yet.
+    untold: Atomic<u32>,
     /// Nobody waits (any more) for the last receive of an SRQ.
     last_wqe: Atomic<bool>,
     /// Access rights of peers, `enum ib_access_flags`.
@@ -222,6 +224,9 @@ impl Qp {
     pub(crate) fn run(self: &Arc<Self>) -> Turn {
         if !self.gate.enter() {
             return Turn::Done;
+        }
+        if self.state() == QpState::Error {
+            self.tell_cause();
         }
         let turn = self.dev.transport.run(self);
         if self.state() == QpState::Error {

@@ -2,7 +2,7 @@
 
 //! States of a queue pair (`ibv_modify_qp(3)`; RFC 5040 section 6 and the RNIC verbs for iWARP).
 
-use super::{new_life, Attrs, Qp};
+use super::{new_life, Attrs, Cause, Qp};
 use crate::kapi::rdma::qp::QpState;
 use crate::kapi::rdma::qp_attr::{PathQuery, QpAttr, QpQuery};
 use crate::proto::ring::queue::Producer;
@@ -64,7 +64,7 @@ impl Qp {
         }
         match to {
             QpState::Error => {
-                self.enter_error();
+                self.fail(Cause::Closed);
                 self.dev.transport.disconnect(self);
                 // The caller finds what is in the queues flushed.
                 self.kick();
@@ -95,7 +95,7 @@ impl Qp {
     /// Back to the beginning: what is in the queues is forgotten.
     fn reset(self: &Arc<Self>) -> Result {
         self.last_wqe.store(true, Relaxed);
-        self.enter_error();
+        self.fail(Cause::Closed);
         self.dev.transport.disconnect(self);
         // From here on nobody begins to flush. Those who have begun are waited for, so that nothing of
         // before completes later: the engines by the transport, the receive queue's below.
@@ -106,6 +106,7 @@ impl Qp {
             rq.reset();
         }
         self.last_wqe.store(false, Relaxed);
+        self.untold.store(Cause::Closed as u32, Relaxed);
         // What was opened to the old connection is not open to the next one.
         self.life.store(new_life(), Relaxed);
         self.access.store(0, Relaxed);
