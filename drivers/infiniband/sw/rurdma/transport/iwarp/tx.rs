@@ -257,7 +257,10 @@ impl Tx {
                         qp.stream_close(StreamEnd::Graceful);
                         return Turn::Done;
                     }
-                    Err(_) => return Turn::More,
+                    Err(_) => {
+                        context.pause();
+                        return Turn::More;
+                    }
                 }
             }
             if !qp.may_send() {
@@ -269,7 +272,10 @@ impl Tx {
                     // What was built before it leaves, and is complete, before the flush.
                     self.flush_frags(qp, socket, context);
                 }
-                Err(Stop::NoMemory) if self.frags.is_empty() => return Turn::More,
+                Err(Stop::NoMemory) if self.frags.is_empty() => {
+                    context.pause();
+                    return Turn::More;
+                }
                 Err(Stop::NoMemory) => (),
                 Err(Stop::Idle) if self.frags.is_empty() => {
                     self.finish_batch(qp);
