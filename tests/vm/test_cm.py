@@ -88,7 +88,7 @@ def test_backlog_full(cm, answer):
 
 
 def test_listener_destroyed_with_requests(cm):
-    """Those who wait are refused."""
+    """Those who wait are refused, or give up: those that iw_cm has not shown yet it forgets."""
     cm("listener_destroyed")
 
 
