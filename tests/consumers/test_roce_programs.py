@@ -30,7 +30,7 @@ def ends(roce, server, client, env=None, timeout=120):
     a, b = roce.a, roce.b
     with a.start(f"exec {server.format(a)}", env=env) as s:
         wait_until(
-            lambda: a.run("ss -tlnH").out.strip() or a.listens() or not s.running(),
+            lambda: a.serves() or not s.running(),
             message=lambda: f"{server}: does not listen\n{s.out}",
         )
         try:

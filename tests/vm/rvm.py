@@ -329,12 +329,17 @@ class Node:
         return [r for r in rows if "pid" in r]
 
     def listens(self):
-        """Whether somebody waits for connections; an id that is bound refuses them still."""
-        if not any(r.get("state") == "LISTEN" for r in self.resources("cm_id")):
-            return False
-        # rdma_listen() sets the state first, and then has the device listen.
-        time.sleep(0.1)
-        return True
+        """Whether somebody waits for connections; an id that is bound refuses them still.
+
+        rdma_listen() sets the state first, and then has the devices listen. Who waits for a request, and sleeps, is
+        through with that.
+        """
+        owners = {r["pid"] for r in self.resources("cm_id") if r.get("state") == "LISTEN"}
+        return bool(owners) and all(sleeps(pid) for pid in owners)
+
+    def serves(self):
+        """The same, and whether somebody waits for those of TCP: programs that exchange addresses by it."""
+        return bool(self.run("ss -tlnH").out.strip()) or self.listens()
 
     def in_use(self):
         """What of `rdma resource show` is not zero: (device, kind, count)."""
@@ -347,6 +352,15 @@ class Node:
             for kind in kinds
         ]
         return [row for row in left if row[2]]
+
+
+def sleeps(pid):
+    """Whether the process waits for an event."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as f:
+            return f.read().rpartition(") ")[2].startswith("S")
+    except FileNotFoundError:
+        return False
 
 
 def ip_batch(*lines, netns=None, check=True):
@@ -417,6 +431,14 @@ class Pair:
                 for ip in (x.ip, x.ip6) if ip6 else (x.ip,):
                     wait_until(lambda x=x, ip=ip: gid_index(x.dev, ip, x.name) is not None)
         return self
+
+    def impair(self, netem):
+        """The wire is no good any more, as tc-netem(8) has it. Both ends know where the other one is: to find that out
+        RoCE gives the kernel a second.
+        """
+        self.a.run(f"ping -c 1 -W 20 {self.b.ip}")
+        for x in (self.a, self.b):
+            x.run(f"tc qdisc add dev {x.netdev} root netem {netem}")
 
     def offloads_off(self):
         """Captures and netem then see packets, not super-packets."""

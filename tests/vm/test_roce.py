@@ -23,7 +23,7 @@ def ends(pair, server, client):
     """A server in a, a client in b; both end well."""
     a, b = pair.a, pair.b
     with a.start(f"exec {server}") as s:
-        wait_until(lambda: a.run("ss -tlnH").out.strip() or a.listens() or not s.running())
+        wait_until(lambda: a.serves() or not s.running())
         b.run(client)
         s.wait()
 

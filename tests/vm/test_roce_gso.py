@@ -166,8 +166,7 @@ def test_loss(module, offloads):
         p.settle(ip6=True)
         if offloads == "off":
             p.offloads_off()
-        for x in (p.a, p.b):
-            x.run(f"tc qdisc add dev {x.netdev} root netem limit 100000 loss 1%")
+        p.impair("limit 100000 loss 1%")
         with arrivals(p.a) as a:
             # Losses are found out after 0.27 s at the latest, not after 2.
             transfer(p, 1 << 20, 16 if offloads == "on" else 4, env={"VT_ACK_TIMEOUT": "16"})

@@ -147,8 +147,7 @@ def test_lossy(module, name):
     """The same over a wire that loses, doubles and reorders."""
     with Pair(kind="rurdma_roce") as p:
         p.offloads_off()
-        for x in (p.a, p.b):
-            x.run(f"tc qdisc add dev {x.netdev} root netem delay 1ms loss 2% duplicate 2% reorder 10% 50%")
+        p.impair("delay 1ms loss 2% duplicate 2% reorder 10% 50%")
         vtops(p, name, timeout=120)
 
 
@@ -156,8 +155,7 @@ def test_lossy_sums(module):
     """Nothing is added twice."""
     with Pair(kind="rurdma_roce") as p:
         p.offloads_off()
-        for x in (p.a, p.b):
-            x.run(f"tc qdisc add dev {x.netdev} root netem delay 1ms loss 1% duplicate 2% reorder 10% 50%")
+        p.impair("delay 1ms loss 1% duplicate 2% reorder 10% 50%")
         vtops(p, "sums", 1000, timeout=330)
 
 

@@ -80,8 +80,7 @@ def test_packets_lost_and_damaged(module, kind):
     """TCP, or RoCE's requester, repeats what is lost, and what a checksum finds: the content is intact."""
     with Pair(kind=kind) as p:
         p.settle().offloads_off()
-        for x in (p.a, p.b):
-            x.run(f"tc qdisc add dev {x.netdev} root netem loss 1% corrupt 1% delay 1ms")
+        p.impair("loss 1% corrupt 1% delay 1ms")
         # Losses are found out after 67 ms at the latest, not after 2 s.
         transfer(p, 20000, 8, env={"VT_ACK_TIMEOUT": "14"} if kind == "rurdma_roce" else None)
 
