@@ -10,7 +10,7 @@ import struct
 import pytest
 from capture import Capture
 from ends import both
-from rvm import Pair, gid_index, huge_pages, run, wait_until
+from rvm import Pair, gid_index, huge_pages, pingpong_is_intact, run, wait_until
 
 LONG = pytest.mark.long
 PORT = 7600
@@ -25,24 +25,17 @@ def roce(module):
         yield p
 
 
-def ends(roce, server, client, env=None, timeout=120):
-    """A server in a, a client in b; both end well. `{0.dev}` and the like are those of the end."""
+def both_end(roce, program, env=None, timeout=120):
+    """A server in a, a client in b; both end well. `{0.dev}` and the like are those of the end. What the client says."""
     a, b = roce.a, roce.b
-    with a.start(f"exec {server.format(a)}", env=env) as s:
-        wait_until(
-            lambda: a.serves() or not s.running(),
-            message=lambda: f"{server}: does not listen\n{s.out}",
-        )
+    with a.start(f"exec {program.format(a)}", env=env) as s:
+        wait_until(lambda: a.serves() or not s.running(), message=lambda: f"{program}: does not listen\n{s.out}")
         try:
-            out = b.run(f"{client.format(b)} {a.ip}", env=env, timeout=timeout).out
+            out = b.run(f"{program.format(b)} {a.ip}", env=env, timeout=timeout).out
         except AssertionError as e:
             raise AssertionError(f"{e}\n--- server\n{s.out}") from None
-        return s, out
-
-
-def both_end(roce, program, **kw):
-    server, out = ends(roce, program, program, **kw)
-    server.wait()
+        # Not before it ends by itself.
+        pingpong_is_intact(s.wait().out)
     return out
 
 
@@ -54,7 +47,7 @@ def both_end(roce, program, **kw):
         "ibv_rc_pingpong -c -e -N",
         "ibv_rc_pingpong -c -t",
         "ibv_uc_pingpong -c",
-        "ibv_ud_pingpong",
+        "ibv_ud_pingpong -c",
         "ibv_srq_pingpong -c",
     ],
 )
@@ -90,13 +83,15 @@ def tools():
 def test_perftest(roce, program):
     if "--write_with_imm" in program and "--write_with_imm" not in run("ib_write_bw --help", check=False).out:
         pytest.skip("this perftest has no --write_with_imm")
-    size = "" if "-s " in program or "atomic" in program else "-s 1024"
+    size_of = "" if "-s " in program or "atomic" in program else "-s 1024"
     count = "" if "-n " in program else "-n 320"
     where = "" if "-R" in program else "-d {0.dev} -x {0.gid}"
     # One for each end's buffer, and some more.
     with huge_pages(8) if "--use_hugepages" in program else contextlib.nullcontext():
-        out = both_end(roce, f"{program} {size} {where} -F {count} -p {PORT}")
-    assert re.search(r"^\s*\d+\s+\d+\s+[\d.]+", out, re.M), out
+        out = both_end(roce, f"{program} {size_of} {where} -F {count} -p {PORT}")
+    size, done = re.search(r"^\s*(\d+)\s+(\d+)\s+[\d.]+", out, re.M).groups()
+    assert int(size) == int((re.search(r"-s (\d+)", f"{program} {size_of}") or [0, 8])[1]), out
+    assert int(done) >= int(re.search(r"-n (\d+)", f"{program} {count}")[1]), out
 
 
 def counted(node):

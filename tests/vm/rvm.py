@@ -363,6 +363,11 @@ def sleeps(pid):
         return False
 
 
+def pingpong_is_intact(out):
+    """ibv_*_pingpong -c looks at what it receives, at the server. It says what it finds, and ends well all the same."""
+    assert "invalid data" not in out, out
+
+
 def ip_batch(*lines, netns=None, check=True):
     """Commands of ip(8), by one process. `check=False`: one that fails does not keep the others from being run."""
     batch = pathlib.Path(f"/tmp/ip-{next(_serial)}")

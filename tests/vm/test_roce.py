@@ -8,7 +8,7 @@ import pathlib
 import re
 
 import pytest
-from rvm import Node, Pair, gid_index, module_loaded, run, wait_until
+from rvm import Node, Pair, gid_index, module_loaded, pingpong_is_intact, run, wait_until
 
 PORT = 7600
 
@@ -25,7 +25,7 @@ def ends(pair, server, client):
     with a.start(f"exec {server}") as s:
         wait_until(lambda: a.serves() or not s.running())
         b.run(client)
-        s.wait()
+        pingpong_is_intact(s.wait().out)
 
 
 def test_link(pair):
@@ -89,7 +89,7 @@ def test_vlan_over_the_netdev(module):
         before = [x.tx_bytes("vlan7") for x in (a, b)]
         ga, gb = (gid_index(x.dev, x.vlan, x.name) for x in (a, b))
         for kind in ("rc", "ud"):
-            program = f"ibv_{kind}_pingpong -n 100 -s 1000"
+            program = f"ibv_{kind}_pingpong -c -n 100 -s 1000"
             ends(p, f"{program} -d {a.dev} -g {ga}", f"{program} -d {b.dev} -g {gb} {a.ip}")
         ends(p, f"rping -s -a {a.vlan} -C 5 -S 5000", f"rping -c -a {a.vlan} -C 5 -S 5000 -V")
         for x, was in zip((a, b), before, strict=True):
@@ -167,12 +167,11 @@ def test_port_taken(module, kernel_log):
 def test_pingpong(pair, kind, family):
     """libibverbs' own, which needs no CM; it checks what it receives."""
     a, b = pair.a, pair.b
-    check = "" if kind == "ud" else "-c"
     ga, gb = (gid_index(x.dev, getattr(x, family), x.name) for x in (a, b))
     ends(
         pair,
-        f"ibv_{kind}_pingpong -d {a.dev} -g {ga} -n 200 {check}",
-        f"ibv_{kind}_pingpong -d {b.dev} -g {gb} -n 200 {check} {a.ip}",
+        f"ibv_{kind}_pingpong -d {a.dev} -g {ga} -n 200 -c",
+        f"ibv_{kind}_pingpong -d {b.dev} -g {gb} -n 200 -c {a.ip}",
     )
 
 
@@ -181,8 +180,8 @@ def test_srq_pingpong(pair):
     a, b = pair.a, pair.b
     ends(
         pair,
-        f"ibv_srq_pingpong -d {a.dev} -g {gid_index(a.dev, a.ip, a.name)} -n 200 -q 8",
-        f"ibv_srq_pingpong -d {b.dev} -g {gid_index(b.dev, b.ip, b.name)} -n 200 -q 8 {a.ip}",
+        f"ibv_srq_pingpong -d {a.dev} -g {gid_index(a.dev, a.ip, a.name)} -n 200 -c -q 8",
+        f"ibv_srq_pingpong -d {b.dev} -g {gid_index(b.dev, b.ip, b.name)} -n 200 -c -q 8 {a.ip}",
     )
 
 
