@@ -134,7 +134,7 @@ def resources_run(driver, case, n):
     line = f"ib_{case.op}_bw -s {case.size} -n {n} -t {depth(case.size)} -N"
     if not case.events:
         return line
-    return f"{line} -e{f' -r {min(n, MOST_RECEIVES)}' if driver in ("iwarp", "siw") and case.op == 'send' else ''}"
+    return f"{line} -e{f' -r {min(n, MOST_RECEIVES)}' if driver in ('iwarp', 'siw') and case.op == 'send' else ''}"
 
 
 def resources_least(case):

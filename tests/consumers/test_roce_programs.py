@@ -26,7 +26,10 @@ def roce(module):
 
 
 def both_end(roce, program, env=None, timeout=120):
-    """A server in a, a client in b; both end well. `{0.dev}` and the like are those of the end. What the client says."""
+    """A server in a, a client in b; both end well. `{0.dev}` and the like are those of the end.
+
+    Returns what the client says.
+    """
     a, b = roce.a, roce.b
     with a.start(f"exec {program.format(a)}", env=env) as s:
         wait_until(lambda: a.serves() or not s.running(), message=lambda: f"{program}: does not listen\n{s.out}")
