@@ -43,6 +43,8 @@ enum Answer {
 
 /// A request that has an answer of its own. Packets have numbers that do not wrap.
 struct Asked {
+    /// What is none of another operation (IBTA volume 1, section 9.7.5.1.5).
+    op: Op,
     answer: Answer,
     first: u64,
     packets: u64,
@@ -257,6 +259,7 @@ impl Model {
             Some(answer) => {
                 self.budget += packets;
                 self.asked.push(Asked {
+                    op: p.opcode.op,
                     answer,
                     first,
                     packets,
@@ -279,16 +282,15 @@ impl Model {
     /// A request that was executed before has come again: its answer does, or an acknowledge.
     fn repeated(&mut self, p: &Packet, verdict: Verdict) {
         let number = self.number(p.psn);
-        let read = match p.opcode.op {
-            Op::ReadRequest => true,
-            Op::CmpSwp | Op::FetchAdd | Op::Flush | Op::AtomicWrite => false,
-            _ => {
-                assert_eq!(verdict, Verdict::Repeat);
-                self.budget += 1;
-                self.owed = Some(self.expected - 1);
-                return;
-            }
-        };
+        if !matches!(
+            p.opcode.op,
+            Op::ReadRequest | Op::CmpSwp | Op::FetchAdd | Op::Flush | Op::AtomicWrite
+        ) {
+            assert_eq!(verdict, Verdict::Repeat);
+            self.budget += 1;
+            self.owed = Some(self.expected - 1);
+            return;
+        }
         let mtu = self.mtu;
         let known = self
             .asked
@@ -301,14 +303,15 @@ impl Model {
             return;
         };
         let skipped = (number - a.first) as u32 * mtu.bytes();
-        let granted = match a.answer {
-            Answer::Read(had) => {
-                read && p.remote.rkey == had.rkey
-                    && p.remote.va == had.va.wrapping_add(skipped.into())
-                    && p.remote.length <= had.length - skipped
-            }
-            _ => !read,
-        };
+        let granted = p.opcode.op == a.op
+            && match a.answer {
+                Answer::Read(had) => {
+                    p.remote.rkey == had.rkey
+                        && p.remote.va == had.va.wrapping_add(skipped.into())
+                        && p.remote.length <= had.length - skipped
+                }
+                _ => true,
+            };
         assert_eq!(
             verdict == Verdict::Repeat,
             granted,
@@ -316,7 +319,7 @@ impl Model {
             a.answer
         );
         if granted {
-            if read {
+            if matches!(a.answer, Answer::Read(_)) {
                 a.answer = Answer::Read(p.remote);
                 a.first = number;
                 a.packets = u64::from(mtu.packets(p.remote.length));
