@@ -43,15 +43,15 @@ const ORDER_LITTLE: u32 = 1;
 const ORDER_MUCH: u32 = 3;
 
 /// The way that packets go. It is looked up once a turn for as long as the peer is the same, and not kept
-/// beyond that: a route must not outlive its namespace.
+/// beyond that: a route must not outlive its namespace. There is none where the namespace is going.
 pub(super) struct Way<'a> {
     dev: &'a Device,
-    net: &'a NetNs,
+    net: Option<&'a NetNs>,
     found: Option<(Av, Route)>,
 }
 
 impl<'a> Way<'a> {
-    pub(super) fn new(dev: &'a Device, net: &'a NetNs) -> Self {
+    pub(super) fn new(dev: &'a Device, net: Option<&'a NetNs>) -> Self {
         Self {
             dev,
             net,
@@ -59,11 +59,12 @@ impl<'a> Way<'a> {
         }
     }
 
-    /// The route to the other end of `av`.
-    fn to(&mut self, av: &Av) -> Option<&Route> {
+    /// The route to the other end of `av`, and the namespace that it is of.
+    fn to(&mut self, av: &Av) -> Option<(&'a NetNs, &Route)> {
+        let net = self.net?;
         if self.found.as_ref().is_none_or(|(known, _)| known != av) {
             self.found = Route::find(
-                self.net,
+                net,
                 av.ifindex,
                 (&av.src, &av.dst),
                 av.traffic_class,
@@ -71,7 +72,7 @@ impl<'a> Way<'a> {
             )
             .map(|route| (*av, route));
         }
-        self.found.as_ref().map(|(_, route)| route)
+        self.found.as_ref().map(|(_, route)| (net, route))
     }
 }
 
@@ -224,8 +225,8 @@ impl Out {
         let Ok(header) = Header::new(&av, port, first, bytes) else {
             return;
         };
-        let (net, traffic) = (way.net, &way.dev.traffic);
-        if let Some(route) = way.to(&av) {
+        let traffic = &way.dev.traffic;
+        if let Some((net, route)) = way.to(&av) {
             traffic.sent(burst.packets(), bytes, av.dst.is_multicast());
             skb.send(net, route, av.sl, header.bytes(), burst.chunk());
         }
