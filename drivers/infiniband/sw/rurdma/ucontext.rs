@@ -21,6 +21,7 @@ use crate::proto::pace::{Kick, Leave, Pace, Watch};
 use crate::proto::ring::doorbell::{
     ask_for_wakeups, sleep_check, NeedWakeup as _, Pending as _, Scan,
 };
+use crate::proto::turns::{Turns, Work};
 use crate::proto::wqe::abi::{MAX_INLINE, MAX_SGE};
 use crate::qp::Qp;
 use kernel::alloc::flags::GFP_KERNEL;
@@ -69,7 +70,7 @@ pub(crate) struct Ucontext {
 pub(crate) struct Begun {
     scan: Scan,
     /// Those whose budget was used up: they have their turn again.
-    again: [Option<Arc<Qp>>; AGAIN],
+    again: Turns<Arc<Qp>, AGAIN>,
 }
 
 impl Begun {
@@ -77,22 +78,26 @@ impl Begun {
     pub(crate) fn none() -> Self {
         Self {
             scan: Scan::new(),
-            again: [const { None }; AGAIN],
+            again: Turns::new(),
         }
     }
 
     fn is_none(&self) -> bool {
-        self.scan.is_empty() && self.again.iter().all(Option::is_none)
+        self.scan.is_empty() && self.again.is_empty()
+    }
+}
+
+impl Work for Arc<Qp> {
+    fn turn(&self) -> bool {
+        self.run() == Turn::Done
     }
 
-    fn run(&mut self, qp: Arc<Qp>) {
-        if qp.run() == Turn::Done {
-            return;
-        }
-        match self.again.iter_mut().find(|place| place.is_none()) {
-            Some(place) => *place = Some(qp),
-            None => qp.queue_work(),
-        }
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(self, other)
+    }
+
+    fn hand_over(self) {
+        self.queue_work();
     }
 }
 
@@ -320,27 +325,17 @@ impl Ucontext {
             .is_some()
     }
 
-    /// Runs the work of those that were not done, and of the next doorbells that were rung, `max` at most. How
-    /// many there were; `None` after the end.
+    /// Runs the work of those that were not done, and of the next doorbells that were rung: `max` turns, but half of
+    /// them at least for the latter. How many there were; `None` after the end.
     pub(crate) fn serve(&self, begun: &mut Begun, max: u32) -> Option<u32> {
-        self.while_open(|| {
-            let mut served = 0;
-            let again = core::mem::replace(&mut begun.again, [const { None }; AGAIN]);
-            for qp in again.into_iter().flatten() {
-                served += 1;
-                begun.run(qp);
-            }
-            while served < max {
-                let Some(slot) = begun.scan.next(&self.doorbells) else {
-                    break;
-                };
-                served += 1;
-                if let Some(qp) = self.qp_of(slot) {
-                    begun.run(qp);
-                }
-            }
-            served
-        })
+        let Begun { scan, again } = begun;
+        // A process may ring for QPs that do not exist, and go on ringing.
+        let come = || {
+            (0..max)
+                .map_while(|_| scan.next(&self.doorbells))
+                .find_map(|slot| self.qp_of(slot))
+        };
+        self.while_open(|| again.pass(max, come))
     }
 
     /// Whether a doorbell was rung, or the end has come. Any context.
@@ -370,11 +365,7 @@ impl Ucontext {
     pub(crate) fn see_off(&self, begun: &mut Begun) {
         self.while_open(|| {
             ask_for_wakeups(&self.status);
-            begun
-                .again
-                .iter_mut()
-                .filter_map(Option::take)
-                .for_each(|qp| qp.queue_work());
+            begun.again.hand_over();
             let mut left = KICK_QPS;
             while let Some(slot) = begun.scan.next_taken(&self.doorbells) {
                 if let Some(qp) = self.qp_of(slot) {

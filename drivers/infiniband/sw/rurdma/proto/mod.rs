@@ -22,6 +22,7 @@ pub mod pace;
 pub mod ring;
 pub mod serial;
 pub mod sync;
+pub mod turns;
 pub mod verbs;
 pub mod wire;
 pub mod wqe;

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Whose turn it is: those that come anew, and those that had a turn and have more to do.
+
+#![forbid(unsafe_code)]
+
+/// Somebody who has turns.
+pub trait Work {
+    /// A turn. Whether everything is done.
+    fn turn(&self) -> bool;
+    /// Whether both are the same.
+    fn is(&self, other: &Self) -> bool;
+    /// Somebody else does what is not done.
+    fn hand_over(self);
+}
+
+/// Those that have their turn again, `N` at most.
+#[derive(Debug)]
+pub struct Turns<T, const N: usize> {
+    again: [Option<T>; N],
+}
+
+impl<T: Work, const N: usize> Turns<T, N> {
+    /// Nobody.
+    pub const fn new() -> Self {
+        Self {
+            again: [const { None }; N],
+        }
+    }
+
+    /// Whether there is nobody.
+    pub fn is_empty(&self) -> bool {
+        self.again.iter().all(Option::is_none)
+    }
+
+    /// Everybody is somebody else's from now on.
+    pub fn hand_over(&mut self) {
+        self.take().for_each(T::hand_over);
+    }
+
+    /// A turn for everybody who has it again, then for those who come anew, until nobody does, or there were `max` turns.
+    /// Of these newcomers have half at least: who comes again may never end. How many turns there were.
+    pub fn pass(&mut self, max: u32, mut come: impl FnMut() -> Option<T>) -> u32 {
+        let mut turns = 0;
+        for t in self.take() {
+            turns += 1;
+            self.turn(t);
+        }
+        let end = turns + max.saturating_sub(turns).max(max / 2);
+        while turns < end {
+            let Some(t) = come() else {
+                break;
+            };
+            turns += 1;
+            self.turn(t);
+        }
+        turns
+    }
+
+    fn take(&mut self) -> impl Iterator<Item = T> {
+        core::mem::replace(&mut self.again, [const { None }; N])
+            .into_iter()
+            .flatten()
+    }
+
+    fn turn(&mut self, t: T) {
+        // Who comes anew may be there already.
+        if t.turn() || self.again.iter().flatten().any(|other| other.is(&t)) {
+            return;
+        }
+        match self.again.iter_mut().find(|place| place.is_none()) {
+            Some(place) => *place = Some(t),
+            None => t.hand_over(),
+        }
+    }
+}
+
+#[cfg(any(test, CONFIG_KUNIT = "y"))]
+#[cfg_attr(CONFIG_KUNIT = "y", ::kernel::macros::kunit_tests(rurdma_proto_turns))]
+mod tests {
+    use super::*;
+    use core::cell::Cell;
+
+    /// What happened to one who is done after `left` turns.
+    struct Seen {
+        left: Cell<u32>,
+        turns: Cell<u32>,
+        gone: Cell<bool>,
+    }
+
+    impl Seen {
+        fn new(left: u32) -> Self {
+            Self {
+                left: Cell::new(left),
+                turns: Cell::new(0),
+                gone: Cell::new(false),
+            }
+        }
+    }
+
+    impl Work for &Seen {
+        fn turn(&self) -> bool {
+            self.turns.set(self.turns.get() + 1);
+            self.left.set(self.left.get().saturating_sub(1));
+            self.left.get() == 0
+        }
+
+        fn is(&self, other: &Self) -> bool {
+            core::ptr::eq(*self, *other)
+        }
+
+        fn hand_over(self) {
+            self.gone.set(true);
+        }
+    }
+
+    #[test]
+    fn comes_again_until_it_is_done() {
+        let a = Seen::new(3);
+        let mut turns = Turns::<&Seen, 2>::new();
+        let mut new = Some(&a);
+        assert_eq!(turns.pass(4, || new.take()), 1);
+        assert!(!turns.is_empty());
+        assert_eq!(turns.pass(4, || None), 1);
+        assert_eq!(turns.pass(4, || None), 1);
+        assert!(turns.is_empty());
+        assert_eq!(turns.pass(4, || None), 0);
+        assert!(!a.gone.get());
+    }
+
+    #[test]
+    fn newcomers_have_half_beside_those_who_never_end() {
+        let (a, b, c) = (Seen::new(1000), Seen::new(1000), Seen::new(1000));
+        let mut turns = Turns::<&Seen, 2>::new();
+        let mut new = [&a, &b].into_iter();
+        turns.pass(2, || new.next());
+        for _ in 0..10 {
+            assert_eq!(turns.pass(2, || Some(&c)), 3);
+        }
+        assert_eq!((a.turns.get(), b.turns.get(), c.turns.get()), (11, 11, 10));
+    }
+
+    #[test]
+    fn whom_there_is_no_place_for_somebody_else_has() {
+        let (a, b) = (Seen::new(9), Seen::new(9));
+        let mut turns = Turns::<&Seen, 1>::new();
+        let mut new = [&a, &b].into_iter();
+        assert_eq!(turns.pass(4, || new.next()), 2);
+        assert!(b.gone.get() && !a.gone.get());
+        turns.hand_over();
+        assert!(a.gone.get() && turns.is_empty());
+    }
+
+    #[test]
+    fn takes_no_second_place() {
+        let a = Seen::new(9);
+        let mut turns = Turns::<&Seen, 2>::new();
+        let mut new = [&a, &a].into_iter();
+        assert_eq!(turns.pass(4, || new.next()), 2);
+        assert_eq!(turns.pass(4, || None), 1);
+        assert!(!a.gone.get());
+    }
+}
