@@ -3,10 +3,9 @@
 
 import math
 import re
-import time
 
 from records import Reading
-from rvm import Failed, wait_until
+from rvm import Failed, sleeps, wait_until
 from usage import TooShort, Usage, per_operation
 
 MIB = 1 << 20
@@ -69,17 +68,16 @@ def exchange(rig, driver, program, usage=None, limit=LIMIT):
     return out
 
 
-def listens(text, port):
-    """By what rdma(8) says of all ids. One that is bound refuses connections still."""
-    return bool(re.search(rf"\bstate LISTEN\b.*:{port}\b", text))
+def listener(text, port):
+    """The process that waits for connections there, by what rdma(8) says of all ids. One that is bound refuses them."""
+    rows = (row for row in text.splitlines() if re.search(rf"\bstate LISTEN\b.*:{port}\b", row))
+    return next((int(re.search(r"\bpid (\d+)", row)[1]) for row in rows), None)
 
 
 def listening(node, port):
-    if not listens(node.run("rdma resource show cm_id", check=False).out, port):
-        return False
-    # rdma_listen() sets the state first, and then has the device listen.
-    time.sleep(0.1)
-    return True
+    """rdma_listen() sets the state first, and then has the device listen: who sleeps is through with that."""
+    pid = listener(node.run("rdma resource show cm_id", check=False).out, port)
+    return pid is not None and sleeps(pid)
 
 
 def sink(rig, driver, op):

@@ -65,12 +65,13 @@ def test_perftest_without_figures(text):
         perftest.bw_figures(text, 64)
 
 
-def test_perftest_listens():
+def test_perftest_listener():
     """An id that is bound, or of another port, is no listener."""
     row = "link rw1/1 cm-id {}qp-type RC state {} ps TCP pid 71 comm ib_write_bw src-addr 10.0.2.2:{}\n"
-    assert perftest.listens(row.format("", "LISTEN", 18024), 18024)
-    assert not perftest.listens(row.format("lqpn 2 ", "CONNECT", 18024) + row.format("", "LISTEN", 180240), 18024)
-    assert not perftest.listens(row.format("", "ADDR_BOUND", 18024) + row.format("", "LISTEN", 18025), 18024)
+    assert perftest.listener(row.format("", "LISTEN", 18024), 18024) == 71
+    others = row.format("lqpn 2 ", "CONNECT", 18024) + row.format("", "LISTEN", 180240)
+    assert perftest.listener(others, 18024) is None
+    assert perftest.listener(row.format("", "ADDR_BOUND", 18024) + row.format("", "LISTEN", 18025), 18024) is None
 
 
 def test_iperf3():

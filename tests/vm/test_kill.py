@@ -43,8 +43,18 @@ def fresh(kind):
         yield p.settle()
 
 
+# What connecting takes is a few KiB: whoever has sent more is in the middle of it.
+TRAFFIC = 100000
+
+
+def sent_by(p):
+    """Bytes that both ends have sent: of a READ it is the other one."""
+    return p.a.tx_bytes() + p.b.tx_bytes()
+
+
 class Moments:
-    """Server in a, client in b, each time at a random moment of their traffic (or of their start)."""
+    """Server in a, client in b, each time at a random moment: every other time of their traffic, else of their start,
+    or soon after it."""
 
     def __init__(self):
         self.random = random.Random(int(os.environ.get("RURDMA_SEED", "1")))
@@ -58,24 +68,25 @@ class Moments:
         for _ in range(5):
             with p.a.start(f"exec {server_cmd}") as server:
                 wait_until(lambda: p.a.listens() or not server.running())
-                before = p.b.tx_bytes()
+                before = sent_by(p)
                 with p.b.start(f"exec {client_cmd.format(p.a.ip)}") as client:
-                    wait_until(lambda: p.b.resources("qp") or not client.running())
+                    wait_until(lambda c=client: p.b.resources("qp") or not c.running())
+                    if len(self.sent) % 2:
+                        wait_until(lambda c=client, n=before: sent_by(p) - n > TRAFFIC or not c.running())
                     # Half a second; where all takes several times as long, several times that.
                     time.sleep(self.random.random() * TIMEOUT / 120)
                     if not client.running() and NOT_LISTENING.search(client.out):
                         continue
                     assert server.running() and client.running(), f"{client.cmd}: {server.out}{client.out}"
-                    self.sent.append(p.b.tx_bytes() - before)
+                    self.sent.append(sent_by(p) - before)
                     yield server, client
                     return
         raise AssertionError(f"{client.cmd}: {client.out}")
 
     def were_busy(self):
-        """Of many rounds some were in the middle of it: what connecting takes is a few KiB."""
-        print(f"bytes that the client's end had sent by then: {sorted(self.sent)}")
-        busy = sum(n > 100000 for n in self.sent)
-        assert busy * 5 >= len(self.sent) or len(self.sent) < 10, "hardly ever was there traffic"
+        """Half of the rounds were in the middle of it."""
+        print(f"bytes that had been sent by then: {sorted(self.sent)}")
+        assert sum(n > TRAFFIC for n in self.sent) >= len(self.sent) // 2, "hardly ever was there traffic"
 
 
 def nothing_left(*nodes):

@@ -10,7 +10,7 @@ from rvm import DEBUG_KERNEL, Pair, gid_index, run, wait_until
 pytestmark = pytest.mark.long
 
 # Transfers that outlast what happens meanwhile. Under the debug kernel each takes several times as long.
-COUNT = 200 if DEBUG_KERNEL else 1000
+COUNT = 500 if DEBUG_KERNEL else 1000
 SIZE = 100000
 
 
