@@ -11,6 +11,7 @@ use crate::cq::{opcode, status, WC_GRH, WC_WITH_IMM};
 use crate::kapi::net::udp::Datagram;
 use crate::kapi::rdma::av::gid_of_ip;
 use crate::kapi::rdma::qp::{QpKind, QpState};
+use crate::kapi::rdma::stats::Counter;
 use crate::mr::sges::{gather, locate, locate_in, scatter, scatter_bytes};
 use crate::mr::Held;
 use crate::proto::ib::cut::Mtu;
@@ -253,7 +254,11 @@ pub(super) fn received(qp: &Arc<Qp>, d: &Datagram<'_>, r: &Received) {
                 return;
             }
             // Lost, as it might be on the way.
-            Err(TakeError::Empty | TakeError::Corrupt) => return,
+            Err(TakeError::Empty) => {
+                qp.dev.counters.count(Counter::ReceiverNotReady);
+                return;
+            }
+            Err(TakeError::Corrupt) => return,
         }
     }
     let total = GRH_LEN + r.payload_len;
