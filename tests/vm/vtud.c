@@ -2,9 +2,9 @@
 /*
  * Datagrams as RPC systems use them: a deep receive queue, filled by lists;
  * lists of sends, the short ones inline; all memory shared and of huge pages
- * (shmget(2)). test_roce_ud.py runs them.
+ * (shmget(2)). And those that nobody takes. test_roce_ud.py runs them.
  *
- *     vtud TEST ADDRESS NETNS-A DEVICE-A NETNS-B DEVICE-B
+ *     vtud TEST ADDRESS NETNS-A DEVICE-A NETNS-B DEVICE-B [ARGUMENT]
  */
 #include "vtroce.h"
 
@@ -224,7 +224,64 @@ static void rpc(void)
 	gone(&b);
 }
 
-static const struct test tests[] = { T(rpc) };
+/* One datagram of B's, of this many bytes. */
+static void say_one(struct ibv_qp *qp, struct ibv_ah *ah, const struct ibv_qp *to, uint32_t qkey,
+		    uint64_t id, const struct buf *from, size_t len)
+{
+	struct ibv_sge sge = sge_of(from, 0, len);
+	struct ibv_send_wr *bad, wr = {
+		.wr_id = id, .sg_list = &sge, .num_sge = 1, .opcode = IBV_WR_SEND,
+		.send_flags = SIGNALED,
+		.wr.ud = { .ah = ah, .remote_qpn = to->qp_num, .remote_qkey = qkey },
+	};
+
+	fill(from->p, len, (uint32_t)id);
+	OK(ibv_post_send(qp, &wr, &bad));
+}
+
+/*
+ * ARGUMENT: how many datagrams find no receive. Others are dropped, too, but not for that: one
+ * that is too long for its receive, one with a wrong Q_Key.
+ */
+static void no_receive(void)
+{
+	struct ibv_ah_attr to = {
+		.is_global = 1,
+		.port_num = 1,
+		.grh = { .dgid = A.gid, .sgid_index = (uint8_t)B.gid_index, .hop_limit = 64 },
+	};
+	struct ibv_ah *ah = ibv_create_ah(B.pd, &to);
+	struct buf a = new_buf(A.pd, SLOT), b = new_buf(B.pd, SLOT);
+	int n = atoi(args[0]);
+	struct conn c;
+
+	CHECK(ah && n > 0);
+	c.a = ud_qp(&A, &c.acq);
+	c.b = ud_qp(&B, &c.bcq);
+	for (int i = 0; i < n; i++) {
+		say_one(c.b, ah, c.a, QKEY, i, &b, 100);
+		DONE(c.bcq, i);
+	}
+	NOTHING(c.acq);
+	recv_buf(c.a, 1, &a, GRH + 100);
+	say_one(c.b, ah, c.a, QKEY, 1000, &b, 101);
+	DONE(c.bcq, 1000);
+	say_one(c.b, ah, c.a, QKEY + 1, 1001, &b, 100);
+	DONE(c.bcq, 1001);
+	NOTHING(c.acq);
+	/* None of them has changed anything. */
+	say_one(c.b, ah, c.a, QKEY, 1002, &b, 100);
+	DONE(c.bcq, 1002);
+	EQ(DONE(c.acq, 1).byte_len, GRH + 100);
+	VERIFY(a.p + GRH, 100, 1002);
+	EQ(state_of(c.a), IBV_QPS_RTS);
+	disconnect(&c);
+	OK(ibv_destroy_ah(ah));
+	OK(ibv_dereg_mr(a.mr));
+	OK(ibv_dereg_mr(b.mr));
+}
+
+static const struct test tests[] = { T(rpc), T(no_receive) };
 
 int main(int argc, char **argv)
 {
