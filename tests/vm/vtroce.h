@@ -104,12 +104,15 @@ struct conn {
 	struct ibv_cq *acq, *bcq;
 };
 
-static inline struct ibv_qp *one_qp(struct side *s, enum ibv_qp_type type, struct ibv_cq **cq)
+/* `srq`: where it takes its receives from, if not from a queue of its own. */
+static inline struct ibv_qp *qp_of_srq(struct side *s, enum ibv_qp_type type, struct ibv_cq **cq,
+				       struct ibv_srq *srq)
 {
 	struct ibv_qp_init_attr_ex init = {
 		.qp_type = type,
 		.comp_mask = IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_SEND_OPS_FLAGS,
 		.pd = s->pd,
+		.srq = srq,
 		.send_ops_flags = type == IBV_QPT_RC ? OPS : IBV_QP_EX_WITH_SEND,
 		.cap = { 128, 16, 2, 2, 64 },
 	};
@@ -122,6 +125,11 @@ static inline struct ibv_qp *one_qp(struct side *s, enum ibv_qp_type type, struc
 	if (!qp)
 		FAIL("ibv_create_qp_ex");
 	return qp;
+}
+
+static inline struct ibv_qp *one_qp(struct side *s, enum ibv_qp_type type, struct ibv_cq **cq)
+{
+	return qp_of_srq(s, type, cq, NULL);
 }
 
 static inline void to_init(struct ibv_qp *qp, int rights)
@@ -227,40 +235,55 @@ static inline void disconnect(struct conn *c)
 	OK(ibv_destroy_cq(c->bcq));
 }
 
+static inline void to_rts_uc(struct ibv_qp *qp, const struct side *me, const struct side *peer,
+			     struct ibv_qp *to)
+{
+	struct ibv_qp_attr attr = {
+		.qp_state = IBV_QPS_RTR,
+		.path_mtu = IBV_MTU_1024,
+		.dest_qp_num = to->qp_num,
+		.rq_psn = 0xfffffe,
+		.sq_psn = 0xfffffe,
+		.ah_attr = {
+			.is_global = 1,
+			.port_num = 1,
+			.grh = {
+				.dgid = peer->gid,
+				.sgid_index = (uint8_t)me->gid_index,
+				.hop_limit = 64,
+			},
+		},
+	};
+
+	to_init(qp, IBV_ACCESS_REMOTE_WRITE);
+	OK(ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU |
+				    IBV_QP_DEST_QPN | IBV_QP_RQ_PSN));
+	attr.qp_state = IBV_QPS_RTS;
+	OK(ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_SQ_PSN));
+}
+
 static inline struct conn connect_uc(void)
 {
 	struct conn c = { 0 };
-	struct { struct ibv_qp *qp, *to; const struct side *me, *peer; } ends[2];
 
 	c.a = one_qp(&A, IBV_QPT_UC, &c.acq);
 	c.b = one_qp(&B, IBV_QPT_UC, &c.bcq);
-	ends[0].qp = c.a, ends[0].to = c.b, ends[0].me = &A, ends[0].peer = &B;
-	ends[1].qp = c.b, ends[1].to = c.a, ends[1].me = &B, ends[1].peer = &A;
-	for (size_t i = 0; i < 2; i++) {
-		struct ibv_qp_attr attr = {
-			.qp_state = IBV_QPS_RTR,
-			.path_mtu = IBV_MTU_1024,
-			.dest_qp_num = ends[i].to->qp_num,
-			.rq_psn = 0xfffffe,
-			.sq_psn = 0xfffffe,
-			.ah_attr = {
-				.is_global = 1,
-				.port_num = 1,
-				.grh = {
-					.dgid = ends[i].peer->gid,
-					.sgid_index = (uint8_t)ends[i].me->gid_index,
-					.hop_limit = 64,
-				},
-			},
-		};
-
-		to_init(ends[i].qp, IBV_ACCESS_REMOTE_WRITE);
-		OK(ibv_modify_qp(ends[i].qp, &attr, IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU |
-						    IBV_QP_DEST_QPN | IBV_QP_RQ_PSN));
-		attr.qp_state = IBV_QPS_RTS;
-		OK(ibv_modify_qp(ends[i].qp, &attr, IBV_QP_STATE | IBV_QP_SQ_PSN));
-	}
+	to_rts_uc(c.a, &A, &B, c.b);
+	to_rts_uc(c.b, &B, &A, c.a);
 	return c;
+}
+
+static inline struct ibv_ah *ah_of(const struct side *s, const struct side *to)
+{
+	struct ibv_ah_attr attr = {
+		.is_global = 1,
+		.port_num = 1,
+		.grh = { .dgid = to->gid, .sgid_index = (uint8_t)s->gid_index, .hop_limit = 64 },
+	};
+	struct ibv_ah *ah = ibv_create_ah(s->pd, &attr);
+
+	CHECK(ah);
+	return ah;
 }
 
 /* In RTS. */

@@ -20,19 +20,6 @@ struct party {
 	struct buf a, b;
 };
 
-static struct ibv_ah *ah_of(const struct side *s, const struct side *to)
-{
-	struct ibv_ah_attr attr = {
-		.is_global = 1,
-		.port_num = 1,
-		.grh = { .dgid = to->gid, .sgid_index = (uint8_t)s->gid_index, .hop_limit = 64 },
-	};
-	struct ibv_ah *ah = ibv_create_ah(s->pd, &attr);
-
-	CHECK(ah);
-	return ah;
-}
-
 static struct party new_party(bool ud)
 {
 	struct party p = { .a = new_buf(A.pd, ROOM), .b = new_buf(B.pd, ROOM) };

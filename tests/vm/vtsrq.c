@@ -1,30 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Tests of shared receive queues; test_srq.py runs them. */
 
-#include "vt.h"
 #include "vtcredit.h"
+#include "vtsrq.h"
 
 #include <rdma/ib_user_verbs.h>
 
 static struct end c, s;
-
-static struct ibv_srq *new_srq(struct ibv_pd *pd, uint32_t wr, uint32_t sge)
-{
-	struct ibv_srq_init_attr init = { .attr = { .max_wr = wr, .max_sge = sge } };
-	struct ibv_srq *srq = ibv_create_srq(pd, &init);
-
-	CHECK(srq);
-	CHECK(init.attr.max_wr >= wr && init.attr.max_sge >= sge);
-	return srq;
-}
-
-static int srq_recv(struct ibv_srq *srq, uint64_t id, const struct buf *b, size_t off, size_t len)
-{
-	struct ibv_sge sge = sge_of(b, off, len);
-	struct ibv_recv_wr *bad, wr = { .wr_id = id, .sg_list = &sge, .num_sge = 1 };
-
-	return ibv_post_srq_recv(srq, &wr, &bad);
-}
 
 static void srq_of_two_qps(void)
 {
@@ -136,31 +118,6 @@ static void srq_full(void)
 	EQ(r, ENOMEM);
 	CHECK(n > 8 && n < 1000);
 	OK(ibv_destroy_srq(srq));
-}
-
-static uint32_t srq_size(struct ibv_srq *srq)
-{
-	struct ibv_srq_attr attr;
-
-	OK(ibv_query_srq(srq, &attr));
-	return attr.max_wr;
-}
-
-static int srq_resize(struct ibv_srq *srq, uint32_t max_wr)
-{
-	struct ibv_srq_attr attr = { .max_wr = max_wr };
-
-	return ibv_modify_srq(srq, &attr, IBV_SRQ_MAX_WR);
-}
-
-/* Posts until it is full: as many as it says. */
-static void srq_fill(struct ibv_srq *srq, const struct buf *b, uint64_t *posted, uint64_t taken)
-{
-	while (*posted - taken < srq_size(srq)) {
-		OK(srq_recv(srq, *posted, b, *posted % 64 * 64, 64));
-		++*posted;
-	}
-	FAILS(ENOMEM, srq_recv(srq, *posted, b, 0, 64));
 }
 
 /* `n` messages through it: each takes the oldest request. */

@@ -49,11 +49,6 @@ static struct party new_party(struct side *s, const struct side *other)
 		.cap = { .max_send_wr = 2 * LIST, .max_recv_wr = DEPTH, .max_send_sge = 1,
 			 .max_recv_sge = 1, .max_inline_data = INLINE },
 	};
-	struct ibv_ah_attr to = {
-		.is_global = 1,
-		.port_num = 1,
-		.grh = { .dgid = other->gid, .sgid_index = (uint8_t)s->gid_index, .hop_limit = 64 },
-	};
 	struct party p = { .b = { .p = shared_memory(), .len = MEMORY } };
 
 	CHECK((LIST + DEPTH) * SLOT <= MEMORY);
@@ -68,8 +63,7 @@ static struct party new_party(struct side *s, const struct side *other)
 		FAIL("ibv_create_qp");
 	CHECK(init.cap.max_recv_wr >= DEPTH && init.cap.max_inline_data >= INLINE);
 	to_rts_ud(p.qp, QKEY);
-	p.ah = ibv_create_ah(s->pd, &to);
-	CHECK(p.ah);
+	p.ah = ah_of(s, other);
 	return p;
 }
 
@@ -245,17 +239,12 @@ static void say_one(struct ibv_qp *qp, struct ibv_ah *ah, const struct ibv_qp *t
  */
 static void no_receive(void)
 {
-	struct ibv_ah_attr to = {
-		.is_global = 1,
-		.port_num = 1,
-		.grh = { .dgid = A.gid, .sgid_index = (uint8_t)B.gid_index, .hop_limit = 64 },
-	};
-	struct ibv_ah *ah = ibv_create_ah(B.pd, &to);
+	struct ibv_ah *ah = ah_of(&B, &A);
 	struct buf a = new_buf(A.pd, SLOT), b = new_buf(B.pd, SLOT);
 	int n = atoi(args[0]);
 	struct conn c;
 
-	CHECK(ah && n > 0);
+	CHECK(n > 0);
 	c.a = ud_qp(&A, &c.acq);
 	c.b = ud_qp(&B, &c.bcq);
 	for (int i = 0; i < n; i++) {
