@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Memory windows, over either transport; vtmw.c has what the tests do."""
+"""Memory windows, over either transport; vtmw.c has what the tests do, vtmwuc.c that of UC."""
+
+import re
 
 import pytest
-from rvm import wait_until
+from rvm import Pair, run, wait_until
 
 VT = "vtmw"
 
@@ -131,3 +133,80 @@ def test_mw_closing_waits(vt):
 def test_mw_cq_lost(vt):
     """The CQ overflows by bindings: CQ_ERR, QP_FATAL, and ERROR."""
     vt("mw_cq_lost")
+
+
+# --- of UC, which only RoCE has: what a peer may not write is dropped; vtmwuc.c ---
+
+
+@pytest.fixture(scope="module")
+def roce(module):
+    with Pair(kind="rurdma_roce") as p:
+        yield p.settle()
+
+
+@pytest.fixture
+def uc(roce):
+    """Runs a test, each end on a device of its own. All that is dropped is counted; afterwards nothing is left."""
+    a, b = roce.a, roce.b
+
+    def call(name):
+        was = a.counter("access_errors")
+        out = run(["vtmwuc", name, a.ip, a.name, a.dev, b.name, b.dev]).out
+        return int(re.search(r"(\d+) dropped", out)[1]), a.counter("access_errors") - was
+
+    yield call
+    wait_until(lambda: not a.in_use() and not b.in_use(), 10, lambda: f"left over: {a.in_use()} {b.in_use()}")
+
+
+@pytest.mark.parametrize("what", ["type_1", "type_2"])
+def test_mw_uc(uc, what):
+    """A peer writes by way of a window; beside it, before and after, nothing is written and the QP goes on."""
+    dropped, counted = uc(what)
+    assert dropped == counted == 10
+
+
+def test_mw_uc_rights(uc):
+    """To read, which UC cannot, or nothing: no right to write."""
+    dropped, counted = uc("rights")
+    assert dropped == counted == 4
+
+
+def test_mw_uc_type_1_again(uc):
+    """A new binding ends the one before, one of length 0 is none."""
+    dropped, counted = uc("type_1_again")
+    assert dropped == counted == 5
+
+
+def test_mw_uc_type_2_invalidated(uc):
+    """LOCAL_INV ends a binding; then there may be another one, and the old key is no key of it."""
+    dropped, counted = uc("type_2_invalidated")
+    assert dropped == counted == 4
+
+
+def test_mw_uc_association(uc):
+    """Type 1 is open to every QP of the PD, type 2 to the one that bound it."""
+    dropped, counted = uc("association")
+    assert dropped == counted == 1
+
+
+def test_mw_uc_zero_based(uc):
+    """Type 2: the peer's addresses may count from the window's beginning."""
+    dropped, counted = uc("zero_based")
+    assert dropped == counted == 2
+
+
+def test_mw_uc_immediate_data(uc):
+    """They are dropped with what they belong to, and the receive is for the next one."""
+    dropped, counted = uc("immediate_data")
+    assert dropped == counted == 4
+
+
+def test_mw_uc_bind_errors(uc):
+    """MW_BIND_ERR, and SQE: the peer writes by other windows all the same, and it can be bound after that."""
+    dropped, counted = uc("bind_errors")
+    assert dropped == counted == 2
+
+
+def test_mw_uc_closing_waits(uc):
+    """With writes on their way: when a window is closed, nobody writes by way of it any more."""
+    uc("closing_waits")

@@ -1,14 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Tests of memory windows; test_mw.py runs them. */
 
-#include "vt.h"
+#include "vtmw.h"
 
 #define LEN 16384
-#define READS IBV_ACCESS_REMOTE_READ
-#define WRITES IBV_ACCESS_REMOTE_WRITE
-/* What a region needs that windows are bound to; peers have no right to it by itself. */
-#define BINDABLE (IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_MW_BIND)
-
 static struct end c, s;
 static struct buf sink, b;
 
@@ -20,47 +15,9 @@ static void connect_new(void)
 	fill(b.p, LEN, 1);
 }
 
-static struct ibv_mw *new_mw(struct ibv_pd *pd, enum ibv_mw_type type)
-{
-	struct ibv_mw *mw = ibv_alloc_mw(pd, type);
-
-	if (!mw)
-		FAIL("ibv_alloc_mw of type %d", type);
-	EQ(mw->type, type);
-	return mw;
-}
-
-/* Binds to `len` bytes at `addr` of a region; gives the new key. */
-static int try_bind(struct end *e, uint64_t id, struct ibv_mw *mw, struct ibv_mr *mr, uint64_t addr,
-		    uint64_t len, int access, uint32_t *rkey)
-{
-	struct ibv_mw_bind_info info = {
-		.mr = mr, .addr = addr, .length = len, .mw_access_flags = access,
-	};
-	struct ibv_mw_bind one = { .wr_id = id, .send_flags = SIGNALED, .bind_info = info };
-	struct ibv_send_wr *bad, two = {
-		.wr_id = id, .opcode = IBV_WR_BIND_MW, .send_flags = SIGNALED,
-		.bind_mw = { .mw = mw, .rkey = *rkey, .bind_info = info },
-	};
-	int ret;
-
-	if (mw->type == IBV_MW_TYPE_2)
-		return ibv_post_send(e->qp, &two, &bad);
-	ret = ibv_bind_mw(e->qp, mw, &one);
-	*rkey = mw->rkey;
-	return ret;
-}
-
 static uint32_t bind_by(struct end *e, struct ibv_mw *mw, size_t off, size_t len, int access)
 {
-	uint32_t before = mw->rkey, rkey = ibv_inc_rkey(mw->rkey);
-	struct ibv_wc wc;
-
-	OK(try_bind(e, 77, mw, b.mr, (uintptr_t)b.p + off, len, access, &rkey));
-	wc = DONE(e->scq, 77);
-	EQ(wc.opcode, IBV_WC_BIND_MW);
-	CHECK(rkey != before && rkey >> 8 == before >> 8);
-	return rkey;
+	return bind_to(e->qp, e->scq, mw, &b, off, len, access);
 }
 
 static uint32_t bind_mw(struct ibv_mw *mw, size_t off, size_t len, int access)
@@ -107,22 +64,9 @@ static void writes(uint32_t rkey, size_t off, size_t len, uint32_t seed)
 	DONE(c.scq, 7);
 }
 
-static int post_inv(struct end *e, uint64_t id, uint32_t rkey)
-{
-	struct ibv_send_wr *bad, wr = {
-		.wr_id = id, .opcode = IBV_WR_LOCAL_INV, .send_flags = SIGNALED, .invalidate_rkey = rkey,
-	};
-
-	return ibv_post_send(e->qp, &wr, &bad);
-}
-
 static void invalidate_by(struct end *e, uint32_t rkey)
 {
-	struct ibv_wc wc;
-
-	OK(post_inv(e, 8, rkey));
-	wc = DONE(e->scq, 8);
-	EQ(wc.opcode, IBV_WC_LOCAL_INV);
+	invalidate(e->qp, e->scq, rkey);
 }
 
 static void mw_alloc(void)
@@ -373,7 +317,7 @@ static void mw_invalidate_refused(void)
 		bind_mw(two, 0, LEN, READS);
 		keys[2] = new_mw(s.pd, IBV_MW_TYPE_2)->rkey;
 		keys[3] = b.mr->rkey;
-		OK(post_inv(&s, 9, keys[i]));
+		OK(post_inv(s.qp, 9, keys[i]));
 		DONE_WITH(s.scq, 9, MW_BIND_ERR);
 		EQ(state_of(s.qp), IBV_QPS_ERR);
 		FAILS(EBUSY, ibv_dereg_mr(b.mr));
@@ -566,7 +510,7 @@ static void mw_bind_errors(void)
 				break;
 			}
 			CHECK(mr);
-			OK(try_bind(&s, 11, mw, mr, addr, len, access, &rkey));
+			OK(try_bind(s.qp, 11, mw, mr, addr, len, access, &rkey));
 			DONE_WITH(s.scq, 11, MW_BIND_ERR);
 			EQ(state_of(s.qp), IBV_QPS_ERR);
 			OK(ibv_dealloc_mw(mw));
@@ -596,9 +540,9 @@ static void mw_post_errors(void)
 	FAILS(EINVAL, ibv_post_send(s.qp, &wr, &bad));
 	FAILS(EINVAL, ibv_bind_mw(s.qp, two, &(struct ibv_mw_bind) { .bind_info.mr = b.mr }));
 	/* Window, region and QP are of one PD. */
-	FAILS(EPERM, try_bind(&s, 1, other, m.mr, (uintptr_t)m.p, 10, READS, &rkey));
-	FAILS(EPERM, try_bind(&s, 1, two, m.mr, (uintptr_t)m.p, 10, READS, &rkey));
-	FAILS(EPERM, try_bind(&s, 1, one, m.mr, (uintptr_t)m.p, 10, READS, &rkey));
+	FAILS(EPERM, try_bind(s.qp, 1, other, m.mr, (uintptr_t)m.p, 10, READS, &rkey));
+	FAILS(EPERM, try_bind(s.qp, 1, two, m.mr, (uintptr_t)m.p, 10, READS, &rkey));
+	FAILS(EPERM, try_bind(s.qp, 1, one, m.mr, (uintptr_t)m.p, 10, READS, &rkey));
 	NOTHING(s.scq);
 	k = bind_mw(two, 0, LEN, READS);
 	reads(k, 0, LEN);
@@ -653,10 +597,10 @@ static void mw_closing_waits(void)
 			OK(ibv_dealloc_mw(mw));
 			break;
 		case 1:
-			OK(try_bind(&s, 77, mw, b.mr, (uintptr_t)b.p, 0, 0, &rkey));
+			OK(try_bind(s.qp, 77, mw, b.mr, (uintptr_t)b.p, 0, 0, &rkey));
 			break;
 		case 2:
-			OK(post_inv(&s, 77, rkey));
+			OK(post_inv(s.qp, 77, rkey));
 			break;
 		}
 		/* The next write may end the connection before this is told. */
@@ -689,7 +633,7 @@ static void mw_cq_lost(void)
 	CHECK(depth < 32);
 	rkey = mw->rkey;
 	for (int i = 0; i <= depth; i++)
-		OK(try_bind(&s, i, mw, b.mr, (uintptr_t)b.p, LEN, READS, &rkey));
+		OK(try_bind(s.qp, i, mw, b.mr, (uintptr_t)b.p, LEN, READS, &rkey));
 	ASYNC(s.qp->context, CQ_ERR, s.scq);
 	ASYNC(s.qp->context, QP_FATAL, s.qp);
 	EQ(state_of(s.qp), IBV_QPS_ERR);
