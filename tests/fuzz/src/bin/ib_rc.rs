@@ -6,11 +6,16 @@
 
 #![no_main]
 
+#[path = "../../../host/tests/common/dice.rs"]
+mod dice;
+#[path = "../../../host/tests/common/network.rs"]
+mod network;
 #[path = "../../../host/tests/common/rc_sim.rs"]
 mod rc_sim;
 
+use dice::Dice;
 use libfuzzer_sys::fuzz_target;
-use rc_sim::{Dice, Sim};
+use rc_sim::Sim;
 use rurdma_fuzz::{proto, Input};
 
 /// The input, and behind it always the same numbers.

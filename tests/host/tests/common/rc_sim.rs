@@ -2,8 +2,10 @@
 
 //! Both ends of the RC state machines over a network that loses, doubles, delays, reorders and corrupts.
 //! Time is virtual. What happens is decided by [`Dice`]: a generator in `rc`, the input in the fuzz target
-//! `ib_rc`. Whoever includes this file has `proto` beside it.
+//! `ib_rc`. Whoever includes this file has `dice`, `network` and `proto` beside it.
 
+use super::dice::Dice;
+use super::network::{Faults, Network};
 use super::proto;
 use super::proto::ib::cut::Mtu;
 use super::proto::ib::requester::{
@@ -13,76 +15,49 @@ use super::proto::ib::responder::{Responder, Step, Verdict};
 use super::proto::ib::responses::{Next as Answer, Resource};
 use super::proto::serial::Psn;
 use super::proto::wire::ib::opcode::{Op, Service};
-use super::proto::wire::ib::packet::{pad_of, Packet};
+use super::proto::wire::ib::packet::Packet;
 use super::proto::wire::ib::syndrome::Syndrome;
-use rc_tries::{Grant, Tries, RNR_RETRY_EXC};
+use rc_tries::{Clock, Grant, Tries, RNR_RETRY_EXC};
 use rc_work::{memory_at_first, opcode, some_work, Work};
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 
 #[path = "rc_tries.rs"]
 mod rc_tries;
 #[path = "rc_work.rs"]
 mod rc_work;
 
-/// What decides.
-pub(crate) trait Dice {
-    /// Any number.
-    fn next(&mut self) -> u64;
-
-    /// A number below `n`.
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-
-    /// What happens so many times of a thousand.
-    fn chance(&mut self, per_mille: u64) -> bool {
-        self.below(1000) < per_mille
-    }
-
-    /// The content of a message.
-    fn data(&mut self, length: usize) -> Vec<u8> {
-        (0..length).map(|_| self.next() as u8).collect()
-    }
-
-    /// From now on the network is a good one.
-    fn calm(&self) -> bool {
-        false
-    }
-}
-
-/// Per mille of the packets that...
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Faults {
-    lost: u64,
-    doubled: u64,
-    corrupted: u64,
-    /// Up to so many units of time late.
-    late: u64,
-}
-
-impl Faults {
-    const NONE: Faults = Faults {
-        lost: 0,
-        doubled: 0,
-        corrupted: 0,
-        late: 0,
-    };
-}
-
 /// How a connection has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// All is done.
     Done,
-    /// Retries exceeded: the peer cannot be told from a dead one.
+    /// Retries exceeded: the peer cannot be told from a dead one, nor from one that has no time.
     GaveUp,
-    /// The same, with 7 retries all the time and a peer that was alive.
+    /// The same, with 7 retries all the time and a peer that was alive, and had time.
     Unlucky,
     /// The peer was not ready too often.
     NotReady,
     /// A work request could not be executed.
     Refused,
+}
+
+/// What became of a run.
+#[allow(dead_code, reason = "a fuzz target does not count")]
+pub(crate) struct Outcome {
+    pub(crate) end: End,
+    pub(crate) mtu: u32,
+    pub(crate) wrap: Wrap,
+}
+
+/// What the wrap of the packet numbers has met with.
+#[derive(Clone, Copy, Default)]
+#[allow(dead_code, reason = "a fuzz target does not count")]
+pub(crate) struct Wrap {
+    /// The responder has gone beyond it.
+    pub(crate) passed: bool,
+    /// Packets before and behind it were on their way at a time, not acknowledged.
+    pub(crate) in_flight: bool,
+    /// From behind it the requester has gone back to before it.
+    pub(crate) back: bool,
 }
 
 /// A work request that cannot be executed.
@@ -101,7 +76,7 @@ struct Bad {
 /// Two endpoints, what is between them, and what was asked for.
 pub(crate) struct Sim<D> {
     dice: D,
-    faults: Faults,
+    network: Network,
     /// Nothing arrives any more from this time on.
     dies: Option<u64>,
     /// What went before was a network without these, or without losses.
@@ -110,14 +85,12 @@ pub(crate) struct Sim<D> {
     /// It was never granted less than 7 retries.
     patient: bool,
     now: u64,
-    /// Packets on their way: time, serial number, to the responder, bytes.
-    wire: BinaryHeap<Reverse<(u64, u64, bool, Vec<u8>)>>,
-    serial: u64,
     mtu: Mtu,
     first: Psn,
     requester: Requester<Vec<Slot>>,
     responder: Responder<Vec<Resource>>,
     tries: Tries,
+    wrap: Wrap,
     /// Requests that the responder agrees to.
     depth: u32,
     sqd: Sqd,
@@ -138,7 +111,7 @@ pub(crate) struct Sim<D> {
     /// Work requests that the responder has executed, and bytes of the next one.
     executed: usize,
     had: usize,
-    timer: u64,
+    clock: Clock,
     /// The peer is not ready for this packet, until then.
     rnr: Option<(u64, u32)>,
 }
@@ -151,7 +124,6 @@ enum Sqd {
     Drains(Grant, u64),
 }
 
-const TIMEOUT: u64 = 400;
 /// Work requests, answers.
 const SLOTS: u32 = 16;
 /// `IB_WC_SUCCESS`, `IB_WC_LOC_PROT_ERR`, `IB_WC_WR_FLUSH_ERR`.
@@ -178,24 +150,15 @@ fn some_grant(dice: &mut impl Dice, reads: u32) -> Grant {
 impl<D: Dice> Sim<D> {
     /// Some work, some network.
     pub(crate) fn new(mut dice: D) -> Self {
-        // One run in eight has a good network, where retries must not be needed at all.
-        let faults = if dice.below(8) == 0 {
-            Faults::NONE
-        } else {
-            Faults {
-                lost: dice.below(80),
-                doubled: dice.below(80),
-                corrupted: dice.below(40),
-                late: dice.below(60),
-            }
-        };
+        // Where the network is a good one, retries must not be needed at all.
+        let faults = Faults::some(&mut dice);
         let dies = (dice.below(16) == 0).then(|| dice.below(1500));
-        let mtu = Mtu::from_enum(1 + dice.below(3) as u8).unwrap();
+        let mtu = Mtu::from_enum(1 + dice.below(5) as u8).unwrap();
         let depth = 1 << dice.below(5);
         // Often just before the wrap.
         let first = match dice.below(3) {
             0 => Psn::new(dice.next() as u32),
-            _ => Psn::new(0u32.wrapping_sub(dice.below(100) as u32)),
+            _ => Psn::new(0u32.wrapping_sub(dice.below(40) as u32)),
         };
         let grant = some_grant(&mut dice, depth);
         let limits = Limits {
@@ -210,7 +173,7 @@ impl<D: Dice> Sim<D> {
         let mut responder = Responder::new(vec![Resource::EMPTY; SLOTS as usize]);
         responder.begin(Service::Rc, mtu, first, depth);
         let n = 1 + dice.below(30);
-        let work: Vec<Work> = (0..n).map(|_| some_work(&mut dice)).collect();
+        let work: Vec<Work> = (0..n).map(|_| some_work(&mut dice, mtu)).collect();
         let sqd = Sqd::Left(dice.below(3));
         let posting = if dice.below(4) == 0 { 10 } else { 100 };
         // From the beginning, or when it was sent already and is sent again.
@@ -224,19 +187,18 @@ impl<D: Dice> Sim<D> {
         let memory_at_first = memory_at_first();
         Sim {
             dice,
-            faults,
+            network: Network::new(faults),
             dies,
             faulty: faults != Faults::NONE || dies.is_some(),
             lossy: faults.lost + faults.corrupted > 0 || dies.is_some(),
             patient: grant.retries == 7,
             now: 0,
-            wire: BinaryHeap::new(),
-            serial: 0,
             mtu,
             first,
             requester,
             responder,
             tries: Tries::new(grant),
+            wrap: Wrap::default(),
             depth,
             sqd,
             results: vec![Vec::new(); work.len()],
@@ -251,49 +213,25 @@ impl<D: Dice> Sim<D> {
             posting,
             executed: 0,
             had: 0,
-            timer: 0,
+            clock: Clock::default(),
             rnr: None,
         }
     }
 
-    /// A packet goes on the wire: payload, pad, and a sum in the place of the ICRC.
     fn transmit(&mut self, packet: &Packet, payload: &[u8], to_responder: bool) {
-        let mut bytes = vec![0; 64];
-        let n = packet.emit(payload.len(), &mut bytes).unwrap();
-        bytes.truncate(n);
-        bytes.extend_from_slice(payload);
-        bytes.resize(bytes.len() + pad_of(payload.len()), 0);
-        let sum: u32 = bytes.iter().fold(1, |s: u32, b| {
-            s.wrapping_mul(31).wrapping_add(u32::from(*b))
-        });
-        bytes.extend_from_slice(&sum.to_le_bytes());
-        let copies = 1 + u64::from(self.dice.chance(self.faults.doubled));
-        for _ in 0..copies {
-            if self.dice.chance(self.faults.lost) {
-                continue;
-            }
-            let mut bytes = bytes.clone();
-            if self.dice.chance(self.faults.corrupted) {
-                let at = self.dice.below(bytes.len() as u64) as usize;
-                bytes[at] ^= 1 << self.dice.below(8);
-            }
-            let late = match self.faults.late {
-                0 => 0,
-                n => self.dice.below(n),
-            };
-            self.serial += 1;
-            self.wire.push(Reverse((
-                self.now + 5 + late,
-                self.serial,
-                to_responder,
-                bytes,
-            )));
-        }
+        let (dice, now) = (&mut self.dice, self.now);
+        self.network
+            .transmit(dice, now, packet, payload, to_responder);
     }
 
     /// The packet's number, from 0 on.
     fn number(&self, psn: Psn) -> u32 {
         psn.distance_from(self.first)
+    }
+
+    /// The number of the packet that has PSN 0, if it is not the first.
+    fn wraps(&self) -> u32 {
+        (1 << 24) - self.first.get()
     }
 
     /// Puts the next work request in.
@@ -373,10 +311,15 @@ impl<D: Dice> Sim<D> {
         }
         self.transmit(&packet, &payload, true);
         if !self.requester.awaits_answer() {
-            self.timer = self.now;
+            self.clock.start(self.now);
         }
         self.requester.sent(&next);
-        self.tries.sent(self.number(next.psn), at);
+        let number = self.number(next.psn);
+        let wraps = self.wraps();
+        self.wrap.back |= number < wraps && wraps < self.tries.flight().end;
+        self.tries.sent(number, at);
+        let flight = self.tries.flight();
+        self.wrap.in_flight |= flight.start < wraps && wraps < flight.end;
         true
     }
 
@@ -484,6 +427,7 @@ impl<D: Dice> Sim<D> {
             }
         }
         self.responder.responses.sent();
+        self.clock.answered();
         true
     }
 
@@ -520,7 +464,7 @@ impl<D: Dice> Sim<D> {
         };
         match effect {
             Effect::None => assert!(!in_turn),
-            Effect::Progress => self.timer = self.now,
+            Effect::Progress => self.clock.start(self.now),
             Effect::Rnr(timer) => {
                 assert!(is_rnr);
                 assert!(self.rnr.is_none_or(|(_, of)| of != number), "once");
@@ -536,7 +480,7 @@ impl<D: Dice> Sim<D> {
                     _ => result.extend_from_slice(&p.original.to_le_bytes()),
                 }
                 self.requester.placed(p.psn);
-                self.timer = self.now;
+                self.clock.start(self.now);
             }
             Effect::Failed(status) => {
                 self.tries.failed(status, is_rnr);
@@ -629,9 +573,9 @@ impl<D: Dice> Sim<D> {
                 self.work.len()
             );
             if self.dice.calm() {
-                self.faults = Faults::NONE;
+                self.network.faults = Faults::NONE;
             } else if self.dies.is_some_and(|at| at <= self.now) {
-                self.faults.lost = 1000;
+                self.network.faults.lost = 1000;
             }
             if self.dice.chance(self.posting) {
                 self.receives = (self.receives + 2).min(8);
@@ -641,16 +585,11 @@ impl<D: Dice> Sim<D> {
             for _ in 0..1 + self.dice.below(4) {
                 busy |= self.request();
             }
-            for _ in 0..self.dice.below(4) {
+            for _ in 0..self.dice.answers() {
                 busy |= self.answer();
             }
             self.now += 1;
-            if !busy
-                && self
-                    .wire
-                    .peek()
-                    .is_none_or(|Reverse((t, ..))| *t > self.now)
-            {
+            if !busy && !self.network.has(self.now) {
                 self.now += 4;
             }
             self.arrive();
@@ -661,20 +600,9 @@ impl<D: Dice> Sim<D> {
     /// What is there by now is received.
     fn arrive(&mut self) {
         while self.failed.is_none() {
-            match self.wire.peek() {
-                Some(Reverse((t, ..))) if *t <= self.now => {}
-                _ => return,
-            }
-            let Some(Reverse((_, _, to_responder, bytes))) = self.wire.pop() else {
+            let Some((to_responder, bytes)) = self.network.arrived(self.now) else {
                 return;
             };
-            let (body, sum) = bytes.split_at(bytes.len() - 4);
-            let is: u32 = body.iter().fold(1, |s: u32, b| {
-                s.wrapping_mul(31).wrapping_add(u32::from(*b))
-            });
-            if sum != is.to_le_bytes() {
-                continue;
-            }
             if to_responder {
                 self.respond(&bytes);
             } else {
@@ -688,17 +616,20 @@ impl<D: Dice> Sim<D> {
         if self.rnr.is_some_and(|(t, _)| t <= self.now) {
             self.rnr = None;
             self.requester.rnr_over();
-            self.timer = self.now;
+            self.clock.start(self.now);
         }
-        if self.rnr.is_none() && self.requester.awaits_answer() && self.now > self.timer + TIMEOUT {
-            self.timer = self.now;
+        let has_more = self.responder.responses.peek(self.mtu).is_some();
+        self.clock.look(self.now, has_more);
+        if self.rnr.is_none() && self.requester.awaits_answer() && self.clock.rings(self.now) {
+            let had_time = self.clock.had_time();
+            self.clock.start(self.now);
             if std::env::var_os("RURDMA_TRACE").is_some() {
                 println!("{}: timeout: {:?}", self.now, self.requester);
             }
             match self.requester.timed_out() {
-                Effect::Progress => self.tries.timed_out(false),
+                Effect::Progress => self.tries.timed_out(false, had_time),
                 Effect::Failed(RETRY_EXC) => {
-                    self.tries.timed_out(true);
+                    self.tries.timed_out(true, had_time);
                     self.fail(RETRY_EXC);
                 }
                 other => panic!("{other:?}"),
@@ -719,7 +650,7 @@ impl<D: Dice> Sim<D> {
     }
 
     /// All is as a perfect machine would have done it; as far as was told, if the connection has failed.
-    pub(crate) fn verify(&self) -> End {
+    pub(crate) fn verify(&self) -> Outcome {
         let done = self.statuses.iter().take_while(|s| **s == SUCCESS).count();
         assert_eq!(self.statuses.len(), self.work.len(), "once each");
         assert_eq!(self.statuses.get(done).copied(), self.failed);
@@ -737,19 +668,30 @@ impl<D: Dice> Sim<D> {
                 _ => assert!(result.is_empty() || original.is_some_and(|o| o == result[..])),
             }
         }
-        match self.failed {
+        let end = match self.failed {
             None => End::Done,
             Some(RNR_RETRY_EXC) => End::NotReady,
             Some(LOC_PROT) => End::Refused,
             Some(_) => {
-                // What is late only is not lost, and 7 times is often enough.
-                assert!(self.lossy || (self.faulty && !self.patient));
-                if self.patient && self.dies.is_none() {
+                // What is late only is not lost, and 7 times is often enough, if the responder has had time to
+                // answer. One that never had any is as good as dead.
+                let in_time = self.tries.in_time();
+                let patient = self.patient && in_time >= 7;
+                assert!(self.lossy || (self.faulty && !patient) || in_time == 0);
+                if patient && self.dies.is_none() {
                     End::Unlucky
                 } else {
                     End::GaveUp
                 }
             }
+        };
+        Outcome {
+            end,
+            mtu: self.mtu.bytes(),
+            wrap: Wrap {
+                passed: self.number(self.responder.expected()) > self.wraps(),
+                ..self.wrap
+            },
         }
     }
 

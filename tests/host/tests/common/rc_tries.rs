@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! What a requester of a simulation (`rc_sim`) may do, by what it was granted and told: how much it asks for,
-//! and how often it tries. Packets have numbers from 0 on.
+//! and how often it tries; and how long it waits. Packets have numbers from 0 on.
 
 use super::proto::ib::requester::RETRY_EXC;
 use std::ops::Range;
@@ -17,6 +17,54 @@ pub(super) struct Grant {
     pub(super) rnr_retries: u8,
 }
 
+/// What a requester waits for an answer.
+const TIMEOUT: u64 = 400;
+
+/// The clock of a requester, and what the responder could do while it ran.
+#[derive(Default)]
+pub(super) struct Clock {
+    /// It runs since then.
+    since: u64,
+    /// The responder had nothing more to say.
+    idle: u64,
+    /// Answers that it has sent since the clock was started.
+    said: u64,
+    /// It had more to say for too long.
+    slow: bool,
+}
+
+impl Clock {
+    /// It is started, or once more.
+    pub(super) fn start(&mut self, now: u64) {
+        self.since = now;
+        self.said = 0;
+        self.slow = false;
+    }
+
+    pub(super) fn rings(&self, now: u64) -> bool {
+        now > self.since + TIMEOUT
+    }
+
+    pub(super) fn answered(&mut self) {
+        self.said += 1;
+    }
+
+    /// The responder has more to say by now, or not. What it says late comes too late; the other half of the time
+    /// is that of the packets on their way.
+    pub(super) fn look(&mut self, now: u64, has_more: bool) {
+        if !has_more {
+            self.idle = now;
+        }
+        self.slow |= now - self.idle.max(self.since) > TIMEOUT / 2;
+    }
+
+    /// Whether the responder has had time to answer. Of as many answers as this, which are more than can be asked
+    /// for at a time, those that are needed must be some.
+    pub(super) fn had_time(&self) -> bool {
+        !self.slow || self.said >= TIMEOUT
+    }
+}
+
 pub(super) struct Tries {
     grant: Grant,
     /// Packets of the work requests, and whether there is an answer to them besides an acknowledge.
@@ -25,8 +73,12 @@ pub(super) struct Tries {
     begun: usize,
     /// Everything before this packet is acknowledged, or answered.
     done: u32,
+    /// Everything from this packet on was never sent.
+    unsent: u32,
     /// Times since then that the clock ran out.
     late: u8,
+    /// Those of them in which the responder had time to answer.
+    in_time: u8,
     /// Times since then that the peer was not ready.
     not_ready: u8,
 }
@@ -38,7 +90,9 @@ impl Tries {
             work: Vec::new(),
             begun: 0,
             done: 0,
+            unsent: 0,
             late: 0,
+            in_time: 0,
             not_ready: 0,
         }
     }
@@ -47,6 +101,7 @@ impl Tries {
     pub(super) fn adjust(&mut self, grant: Grant) {
         self.grant = grant;
         self.late = 0;
+        self.in_time = 0;
         self.not_ready = 0;
     }
 
@@ -58,7 +113,11 @@ impl Tries {
 
     /// This packet is sent, of this work request.
     pub(super) fn sent(&mut self, number: u32, of: usize) {
-        assert!(self.work[of].0.contains(&number));
+        let (packets, asks) = &self.work[of];
+        assert!(packets.contains(&number));
+        // One request stands for all the packets of its answer.
+        let end = if *asks { packets.end } else { number + 1 };
+        self.unsent = self.unsent.max(end);
         if of < self.begun {
             return;
         }
@@ -77,10 +136,21 @@ impl Tries {
         }
     }
 
+    /// The packets that were sent and are not acknowledged.
+    pub(super) fn flight(&self) -> Range<u32> {
+        self.done..self.unsent
+    }
+
+    /// Times since there was progress that the clock ran out, though the responder had time to answer.
+    pub(super) fn in_time(&self) -> u8 {
+        self.in_time
+    }
+
     fn progress(&mut self, done: u32) {
         if done > self.done {
             self.done = done;
             self.late = 0;
+            self.in_time = 0;
             self.not_ready = 0;
         }
     }
@@ -107,8 +177,9 @@ impl Tries {
 
     /// The clock has run out, and the QP has failed or not. Once an answer may have shown that something is
     /// missing, which is a try, too.
-    pub(super) fn timed_out(&mut self, failed: bool) {
+    pub(super) fn timed_out(&mut self, failed: bool, had_time: bool) {
         let granted = self.grant.retries;
+        self.in_time += u8::from(had_time);
         if failed {
             assert!([granted, granted.wrapping_sub(1)].contains(&self.late));
         } else {

@@ -2,7 +2,7 @@
 
 //! What is asked for in a simulation (`rc_sim`), and what a perfect machine does with it.
 
-use super::proto::ib::cut::Piece;
+use super::proto::ib::cut::{Mtu, Piece};
 use super::proto::ib::requester::{Kind, Next};
 use super::proto::ib::responder::Step;
 use super::proto::wire::ib::flush::FlushKind;
@@ -10,13 +10,13 @@ use super::proto::wire::ib::opcode::{Extra, Op, Opcode, Place, Service};
 use super::proto::wire::ib::packet::{Atomic, Packet, Remote};
 use super::Dice;
 
-const MEMORY: u64 = 1 << 16;
+const MEMORY: u64 = 1 << 17;
 /// No WRITE goes below this.
-const BUSY: u64 = 3 << 14;
+const BUSY: u64 = 3 << 15;
 /// The memory that atomics work on, behind everything else.
 const COUNTERS: u64 = MEMORY - 64;
 /// Bytes of a message, at most.
-const LONGEST: u64 = 6000;
+const LONGEST: u64 = 5 << 12;
 const RKEY: u32 = 0x1234_5678;
 const FLUSH: FlushKind = FlushKind {
     global: true,
@@ -55,11 +55,13 @@ fn some_with(dice: &mut impl Dice, extras: &[Extra]) -> With {
     }
 }
 
-pub(super) fn some_work(dice: &mut impl Dice) -> Work {
+pub(super) fn some_work(dice: &mut impl Dice, mtu: Mtu) -> Work {
+    let mtu = u64::from(mtu.bytes());
     let length = match dice.below(4) {
         0 => dice.below(3),
-        1 => 256 * dice.below(5),
-        _ => dice.below(LONGEST),
+        1 => mtu * dice.below(6),
+        // Of several packets, whatever the path MTU.
+        _ => dice.below((5 * mtu).max(6000)),
     } as usize;
     let data = dice.data(length);
     let busy = BUSY + dice.below(COUNTERS - BUSY - LONGEST);
