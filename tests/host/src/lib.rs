@@ -14,6 +14,7 @@
 //! * `terminate`: each reason for a receiver to terminate;
 //! * `connection`: two endpoints, from the first byte to the last, lost at every byte;
 //! * `ib_wire`, `rc_ops`, `rc`: InfiniBand packets, the rules of RC, both of its ends over bad networks;
+//! * `uc`: both ends of UC over bad networks;
 //! * `verbs`: the table of work requests in the documentation;
 //! * `access`: bounds and rights against a naive oracle, reads in flight.
 //!

@@ -3,6 +3,7 @@
 //! What decides in a simulation: a generator in `rc` and `uc`, the input in the fuzz target `ib_rc`.
 
 /// What decides.
+#[allow(dead_code, reason = "UC answers nothing, and is not fuzzed")]
 pub(crate) trait Dice {
     /// Any number.
     fn next(&mut self) -> u64;
