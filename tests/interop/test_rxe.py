@@ -79,10 +79,10 @@ def test_perftest(ends, server, program):
     pair(ends, server, program + " -F -n 200 -d {0.dev} -x {0.gid}")
 
 
-def vtops(ends, server, test, *args, **kw):
+def vtops(ends, server, test, *args):
     s, c = ends.roles(server)
     where = [x for e in (s, c) for x in (e.netns or "-", e.dev)]
-    return run(["vtops", test, s.ip, *where, *args], timeout=330, **kw)
+    return run(["vtops", test, s.ip, *where, *args], timeout=330)
 
 
 @BOTH
@@ -94,21 +94,6 @@ def test_answered_operations(ends, server, test):
     """Atomics, ATOMIC WRITE: the server answers. See tests/vm/vtops.c."""
     args = {"sums": ["500", server], "atomic_writes": [server]}.get(test, [])
     vtops(ends, server, test, *args)
-
-
-@LONG
-def test_flush_of_rxe(ends):
-    """The sum that rxe puts behind a FLUSH has the headers in it twice: nobody else can take it for a good one."""
-
-    counter = f"/sys/class/infiniband/{ends.rurdma.dev}/ports/1/hw_counters/crc_errors"
-
-    def bad_sums():
-        return int(ends.rurdma.node.run(f"cat {counter}").out)
-
-    before = bad_sums()
-    got = vtops(ends, "rurdma", "flushes", check=False)
-    assert got.rc != 0, "rxe was repaired: flushes and order may be among the tests above"
-    assert bad_sums() > before, got
 
 
 @BOTH
