@@ -229,6 +229,12 @@ impl<S: DerefMut<Target = [Resource]>> Responses<S> {
         }
     }
 
+    /// Whether anything waits to be sent.
+    pub fn wait(&mut self) -> bool {
+        self.skip_sent();
+        self.unsent != self.next || self.ack.is_some()
+    }
+
     /// Whether a refusal waits to be sent.
     pub fn refuses(&self) -> bool {
         self.ack.is_some_and(|a| a.syndrome != Syndrome::Ack)

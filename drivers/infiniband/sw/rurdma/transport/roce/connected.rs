@@ -3,6 +3,7 @@
 //! The state machines of an RC or UC QP, and the work requests that they are about. Of a UD or GSI QP, what it
 //! receives.
 
+use crate::kapi::rdma::qp::QpState;
 use crate::proto::ib::requester::{Requester, Slot};
 use crate::proto::ib::responder::Responder;
 use crate::proto::ib::responses::Resource;
@@ -61,6 +62,8 @@ pub(super) struct Connected {
     pub(super) established: bool,
     /// The GSI: nobody is there to whom a datagram may be delivered.
     pub(super) deaf: bool,
+    /// There may be a work request that waits for what was begun before: for room, or for its answers.
+    pub(super) held_back: bool,
     /// When the requester last heard something, in nanoseconds.
     pub(super) heard: u64,
     /// When the responder may be asked again; 0: it did not ask for time.
@@ -109,6 +112,7 @@ impl Connected {
             have_recv: false,
             established: false,
             deaf: false,
+            held_back: false,
             heard: 0,
             not_before: 0,
             rings_at: 0,
@@ -116,11 +120,21 @@ impl Connected {
         }
     }
 
+    /// Whether a packet that came has given its QP, which is in this state now, something to send: an answer, what is to
+    /// be sent again, or what had no room. Most acknowledges have not.
+    pub(super) fn has_to_send(&mut self, state: QpState) -> bool {
+        !matches!(state, QpState::Rtr | QpState::Rts)
+            || self.responder.responses.wait()
+            || !self.requester.all_sent()
+            || self.held_back
+    }
+
     /// The QP goes back to the beginning.
     pub(super) fn reset(&mut self) {
         self.requester.reset();
         self.responder.responses.reset(0);
         self.have_recv = false;
+        self.held_back = false;
         self.not_before = 0;
         self.sqd_event = false;
     }

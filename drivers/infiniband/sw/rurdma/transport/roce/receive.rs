@@ -77,6 +77,8 @@ struct Batch {
     held: Held,
     /// When the first of them was looked at; 0: nobody asked.
     now: u64,
+    /// There is something to send now.
+    due: bool,
     /// How many there were, and bytes in all, from BTH to ICRC.
     packets: u32,
     octets: usize,
@@ -87,6 +89,7 @@ impl Batch {
         Self {
             held: Held::none(),
             now: 0,
+            due: false,
             packets: 0,
             octets: 0,
         }
@@ -128,8 +131,9 @@ impl Drop for Target {
             let (packets, octets) = (batch.packets, batch.octets);
             qp.dev.traffic.received(packets, octets, false);
         }
+        let due = batch.due;
         drop(batch);
-        if qp.roce().is_some_and(|roce| !roce.kind.is_datagram()) {
+        if due {
             qp.roce_transmit();
         }
         qp.gate.leave();
@@ -312,6 +316,7 @@ fn connected(qp: &Arc<Qp>, d: &Datagram<'_>, r: &Received, batch: &mut Batch) {
     } else if matches!(state, QpState::Rts | QpState::Sqd) {
         answered(qp, c, d, r, batch);
     }
+    batch.due |= c.has_to_send(qp.state());
 }
 
 /// Why a request is not executed.

@@ -304,7 +304,8 @@ impl Tx {
     /// Takes a work request from the send queue, when all before it were sent. False if there is none, or no room for
     /// one, or it has to wait.
     fn take_work(&mut self, qp: &Arc<Qp>, c: &mut Connected) -> Result<bool, Stop> {
-        if !c.requester.has_room() || !qp.sent.lock().has_room() {
+        c.held_back = !c.requester.has_room() || !qp.sent.lock().has_room();
+        if c.held_back {
             return Ok(false);
         }
         let units = match next_send(&qp.sq, &self.consumer, &mut self.buf) {
@@ -375,6 +376,7 @@ impl Tx {
             SendOp::LocalInv(_) | SendOp::RegMr(..) | SendOp::BindMw(..)
         );
         if (local || wqe.op == SendOp::Nop) && fenced && c.requester.oldest().is_some() {
+            c.held_back = true;
             return Ok(false);
         }
         self.consumer.advance(units);
