@@ -130,7 +130,7 @@ def options():
     p.add_argument("-s", "--seconds", type=int, default=1, help="of a run, about")
     p.add_argument("--quick", action="store_true", help="few rounds of what the targets need")
     p.add_argument("--mtu", type=int, action="append")
-    p.add_argument("--poll-us", type=int, default=0, help="rurdma's pollers look so long for more; 0: off")
+    p.add_argument("--poll-us", type=int, help="rurdma's pollers look so long for more; 0: off")
     p.add_argument("--no-pin", action="store_true", help="the scheduler chooses the programs' CPUs")
     p.add_argument("--command", default=" ".join(sys.argv), help="what the table says that this was begun by")
     p.add_argument("--revision", default="unknown", help="what the table says that was measured")
@@ -142,7 +142,8 @@ def options():
 def main():
     o = options()
     OUT.mkdir(parents=True, exist_ok=True)
-    run(f"modprobe rurdma poll_us={o.poll_us} && rdma system set netns exclusive")
+    param = "" if o.poll_us is None else f"poll_us={o.poll_us}"
+    run(f"modprobe rurdma {param} && rdma system set netns exclusive")
     campaign = Campaign(o, about.gather(o, None if o.no_pin else cpus()), clock())
     todo = chosen(o.quick, o.k)
     if not todo:

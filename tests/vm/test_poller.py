@@ -133,13 +133,11 @@ class Bursts:
         wait_until(lambda: self.proc.out.count("verified") == self.done, None, lambda: self.proc.out)
 
     def until_it_looks(self, thread):
-        """Bursts until the poller has a CPU to itself, and looks for more."""
+        """Bursts until the poller looks for more."""
 
         def looks():
             self.burst()
-            before = thread.cpu()
-            time.sleep(0.3)
-            return thread.cpu() - before > 100_000_000
+            return not thread.sleeps()
 
         wait_until(looks)
 
@@ -149,12 +147,10 @@ class Bursts:
 
 @pytest.mark.alone
 def test_streaming_posts_are_no_system_calls(either):
-    """One in four at most (a few in a hundred, if nobody else is there), content verified; with RoCE, fewer than all.
+    """One in four at most (a few in a hundred, if nobody else is there), content verified.
 
-    The limit is such that a VM that has no CPU for a while does not matter. That somebody else in the VM wants the
-    poller's does: then posts are kicked. With RoCE that is the workqueue, which sends what acknowledgements made
-    room for; how much of it there is depends on how busy the machine is. Under the debug kernel a VM that has no
-    CPUs to spare has the poller come to hardly any: there it is only to have come, and all to be verified.
+    The limit is such that a VM that has no CPU for a while does not matter much. Under the debug kernel a VM that has
+    no CPUs to spare has the poller come to hardly any: there it is only to have come, and all to be verified.
     """
     with poll_us(1_000_000):
         for size in (64, 16384):
@@ -162,30 +158,17 @@ def test_streaming_posts_are_no_system_calls(either):
             got = stream(either.a, count, size, timeout=240)
             assert got["poller_wakeups"] >= 1
             assert got["polled"] > 0
-            most = count // 4 if either.kind == "rurdma" else count - 1
-            assert DEBUG_KERNEL or got["kicks"] <= most, f"{got['kicks']} system calls for {count} posts"
+            assert DEBUG_KERNEL or got["kicks"] <= count // 4, f"{got['kicks']} system calls for {count} posts"
 
 
-@pytest.fixture
-def on():
-    """As somebody might switch it on."""
-    with poll_us(1000):
-        yield
+def test_default(either):
+    """It is on. How many posts it finds is printed only: that depends on who else wants the CPUs."""
+    assert int(KNOB.read_text()) == 1000
+    got = stream(either.a, 20000, 64)
+    assert got["poller_wakeups"] > 0 and got["kicks"] < 20000
 
 
-def test_default(pair):
-    """It is off."""
-    assert int(KNOB.read_text()) == 0
-    assert stream(pair.a, 1000, 64)["poller_wakeups"] == 0
-
-
-@pytest.mark.long
-def test_switched_on(pair, on):
-    """What that gives is printed only: it depends on who else wants the CPUs."""
-    stream(pair.a, 20000, 64)
-
-
-def test_idle_costs_nothing(pair, on):
+def test_idle_costs_nothing(pair):
     """The poller sleeps: no time on a CPU, no wakeup."""
     thread = Thread(pair.a)
     stream(pair.a, 1000, 64)
@@ -221,7 +204,7 @@ def test_off(pair):
 
 @pytest.mark.alone
 @pytest.mark.long
-def test_exchange_is_left_alone(pair, on):
+def test_exchange_is_left_alone(pair):
     """Two ends that wait for each other do their posts themselves: it hardly comes."""
     posts = 2000
     counts = [Counts(x) for x in (pair.a, pair.b)]
@@ -345,10 +328,10 @@ def test_neighbour_keeps_its_cpu(pair):
     run(f"taskset -p 2 {thread.pid}")
     try:
         with poll_us(20_000_000), Bursts(pair.a) as b:
-            # Alone it looks for seconds, and has the CPU.
+            # It would look for seconds.
             b.until_it_looks(thread)
             with Proc(["taskset", "2", "bash", "-c", "echo busy; while :; do :; done"]) as hog:
-                # Until then it waits for its files, and the poller has the CPU meanwhile.
+                # Until then it waits for its files.
                 hog.wait_for("busy")
                 loop = pathlib.Path(f"/proc/{hog.pid}")
                 its = cpu_time(loop)
@@ -358,13 +341,11 @@ def test_neighbour_keeps_its_cpu(pair):
                 its, mine = cpu_time(loop) - its, thread.cpu() - mine
                 print(f"the neighbour {its / 1e6:.0f} ms, the poller {mine / 1e6:.1f} ms")
                 assert its >= 9 * mine
-                # Posts do not wait for a poller that has no CPU: they are kicks.
+                # Posts do not wait for the end of the loop: the poller has its turn, or they are kicks.
                 counts = Counts(pair.a)
                 b.burst()
-                got = counts.rise()
-                print(f"beside the neighbour: {got}")
+                print(f"beside the neighbour: {counts.rise()}")
                 assert hog.running()
-                assert got["kicks"] > b.count // 2
     finally:
         run(f"taskset -p ff {thread.pid}")
 

@@ -8,11 +8,10 @@
 //! system call, until nothing is posted for a while. Then the context asks for kicks again, and a
 //! poller without contexts sleeps.
 //!
-//! The thread is there for others' sake only while it has work. When it has none and somebody else wants
-//! its CPU, it gives way, and before it does so all of its contexts ask for kicks. Work waits for a poller
-//! that has no CPU, for as long as the scheduler lets somebody else have it, where it is preempted with work in
-//! its hands, or has its share used up (then others have theirs, as with any thread), and where a post comes
-//! between its last look and its asking for kicks.
+//! While there is nothing to do it looks for a moment, if nobody else wants its CPU, and then naps between two looks:
+//! the contexts rely on it all the same, and a post waits for the end of the nap. A poller that is not back in time, as
+//! others have the CPU, is none: its contexts ask for kicks, and it leaves them alone for a while. So work waits for a
+//! poller that has no CPU for [`LATE`] at most, or as long as the scheduler takes to say so.
 
 #![forbid(unsafe_code)]
 
@@ -22,7 +21,8 @@ use crate::kapi::rdma::stats::Counter;
 use crate::kapi::sync::{new_spinlock_irq, SpinLockIrq};
 use crate::kapi::thread::{Me, Run, Thread};
 use crate::kapi::time;
-use crate::proto::pace::{Crowd, Leave, Watch};
+use crate::proto::pace::{Leave, Naps, Watch};
+use crate::proto::turns::Pass;
 use crate::ucontext::{Begun, Ucontext};
 use kernel::alloc::flags::GFP_KERNEL;
 use kernel::prelude::*;
@@ -37,6 +37,13 @@ const CONTEXTS: usize = 64;
 const QPS: u32 = 16;
 /// Looks at all doorbells between two at the clock.
 const LOOKS: u32 = 32;
+/// Nanoseconds that it looks before it naps.
+const LOOK: u64 = 100_000;
+/// Finds in a row, each after a nap for others' sake and of a single send, of somebody who waits for an answer to each: he
+/// would have it sooner if he kicked.
+const LONE: u32 = 8;
+/// Nanoseconds after which it should have had the CPU again.
+const LATE: u64 = 10_000_000;
 /// Nanoseconds between two passages through the scheduler, for RCU's sake.
 const BREATH: u64 = 2_000_000;
 
@@ -153,7 +160,7 @@ struct Worker {
 
 impl Run for Worker {
     fn run(&mut self, me: &Me) {
-        let mut crowd = Crowd::new();
+        me.prefer_short_slices();
         while !me.should_stop() {
             // Nobody relies on the poller here: all contexts ask for kicks.
             if me.should_freeze() {
@@ -166,27 +173,16 @@ impl Run for Worker {
                 self.leave(Leave::Idle);
             }
             if self.list.is_empty() {
-                crowd.over();
                 me.sleep_unless(|| self.bell.waiting.load(Acquire));
                 continue;
             }
-            if me.is_in_the_way() {
-                // Most of those who want it are done soon: softirqs, and workers.
-                me.give_way();
-                if !me.is_in_the_way() {
-                    continue;
-                }
-                me.nap(crowd.nap());
-                if crowd.lasts(now, time::monotonic_raw_ns()) {
-                    self.leave(Leave::Crowded);
-                }
-                continue;
-            }
-            crowd.over();
             keep(&mut self.list, |polled| polled.context.attend());
-            self.poll(me);
+            let in_time = self.poll(me);
             for polled in &mut self.list {
                 polled.context.see_off(&mut polled.begun);
+            }
+            if !in_time {
+                self.leave(Leave::Crowded);
             }
         }
         self.leave(Leave::Idle);
@@ -224,70 +220,105 @@ impl Worker {
     }
 
     /// Does what is posted, until there is something else to do. The contexts that are on the list after that
-    /// rely on the poller still.
-    fn poll(&mut self, me: &Me) {
+    /// rely on the poller still. False if they had better not, as others want the CPU.
+    fn poll(&mut self, me: &Me) -> bool {
         let mut breath = time::monotonic_raw_ns();
-        let mut idle = breath;
+        let (mut one, mut found_at) = (breath, breath);
+        let mut naps = Naps::new();
+        // Whether the look before was a nap for others.
+        let (mut gave_way, mut lone) = (false, 0);
         loop {
             let now = time::monotonic_raw_ns();
             let limit = params::poll_ns();
-            let mut found = 0;
-            let mut busy = 0;
-            keep(&mut self.list, |polled| {
-                let Some(served) = polled.context.serve(&mut polled.begun, QPS) else {
-                    return false;
-                };
-                if served > 0 {
-                    found += served;
-                    busy += 1;
-                    polled.watch.found(time::monotonic_raw_ns());
-                } else if polled.context.is_kicking() {
-                    polled.watch.found(now);
-                } else if polled.watch.is_over(now, limit) && polled.context.may_rest(&polled.begun)
-                {
-                    polled.left(Leave::Idle);
-                    return false;
-                }
-                true
-            });
-            if found > 0 {
-                self.bell.counters.add(Counter::Polled, found);
-            }
+            let (Pass { turns, begun }, busy) = self.serve(now, limit);
             if self.list.is_empty()
                 || limit == 0
                 || me.should_stop()
                 || me.should_freeze()
-                || me.is_due()
                 || self.bell.waiting.load(Acquire)
             {
-                return;
+                return true;
             }
-            if busy == 0 {
-                idle = now;
-                let list = &self.list;
-                let stays = me.watch(
-                    LOOKS,
-                    || list.iter().any(|polled| polled.context.rings()),
-                    || list.iter().for_each(|polled| polled.context.warn()),
-                );
-                if !stays {
-                    return;
-                }
-            } else if busy == 1 {
-                idle = now;
-            } else if now.saturating_sub(idle) >= limit.max(BREATH) {
+            if busy < 2 {
+                one = now;
+            } else if now.saturating_sub(one) >= limit.max(BREATH) {
                 // More than one CPU can do: whoever came last has one of his own.
                 if let Some(mut polled) = self.list.pop() {
                     polled.context.see_off(&mut polled.begun);
                     polled.left(Leave::Crowded);
                 }
-                idle = now;
+                one = now;
             }
-            if now.saturating_sub(breath) >= BREATH {
-                breath = now;
+            if turns > 0 {
+                lone = if begun > turns {
+                    0
+                } else {
+                    lone + u32::from(gave_way)
+                };
+                if lone >= LONE {
+                    return false;
+                }
+                found_at = now;
+                naps.over();
+            }
+            gave_way = false;
+            let away = time::monotonic_raw_ns();
+            if turns > 0 {
+                if !me.is_due() && away.saturating_sub(breath) < BREATH {
+                    continue;
+                }
+                breath = away;
                 me.breathe();
+            } else {
+                gave_way = !self.looks(me);
+                if !gave_way && now.saturating_sub(found_at) < LOOK {
+                    continue;
+                }
+                me.nap(naps.next());
+            }
+            if time::monotonic_raw_ns().saturating_sub(away) >= LATE {
+                return false;
             }
         }
+    }
+
+    /// A turn for each context; leaves those that have nothing to do. What was done, and for how many contexts.
+    fn serve(&mut self, now: u64, limit: u64) -> (Pass, u32) {
+        let (mut all, mut busy) = (Pass::default(), 0);
+        keep(&mut self.list, |polled| {
+            let Some(pass) = polled.context.serve(&mut polled.begun, QPS) else {
+                return false;
+            };
+            if pass.turns > 0 {
+                all.add(pass);
+                busy += 1;
+                polled.watch.found(time::monotonic_raw_ns());
+            } else if polled.context.is_kicking() {
+                polled.watch.found(now);
+            } else if polled.watch.is_over(now, limit) && polled.context.may_rest(&polled.begun) {
+                polled.left(Leave::Idle);
+                return false;
+            }
+            true
+        });
+        if all.turns > 0 {
+            self.bell.counters.add(Counter::Polled, all.turns);
+        }
+        (all, busy)
+    }
+
+    /// Looks for a moment. False if somebody else wants the CPU.
+    fn looks(&self, me: &Me) -> bool {
+        for _ in 0..LOOKS {
+            if me.is_in_the_way() {
+                return false;
+            }
+            if self.list.iter().any(|polled| polled.context.rings()) {
+                break;
+            }
+            core::hint::spin_loop();
+        }
+        true
     }
 }
 

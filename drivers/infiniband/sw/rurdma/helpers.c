@@ -14,6 +14,7 @@
 #include <linux/sched/stat.h>
 #include <linux/vmalloc.h>
 #include <linux/workqueue.h>
+#include <uapi/linux/sched/types.h>
 #include <rdma/iw_cm.h>
 #include <rdma/rurdma-abi.h>
 #define UVERBS_MODULE_NAME rurdma
@@ -168,19 +169,21 @@ bool rurdma_thread_is_in_the_way(void)
 	return rurdma_thread_is_due() || !single_task_running();
 }
 
+void rurdma_thread_prefer_short_slices(void)
+{
+	/* Of a thread without a class of its own, the slice (sched(7), "sched_runtime"); 100 us is the shortest. */
+	struct sched_attr attr = {
+		.size = sizeof(attr),
+		.sched_policy = SCHED_NORMAL,
+		.sched_runtime = 100 * NSEC_PER_USEC,
+	};
+
+	sched_setattr_nocheck(current, &attr);
+}
+
 void rurdma_thread_nap(unsigned int us)
 {
 	usleep_range_state(us, 2 * us, TASK_IDLE);
-}
-
-void rurdma_preempt_disable(void)
-{
-	preempt_disable();
-}
-
-void rurdma_preempt_enable(void)
-{
-	preempt_enable();
 }
 
 /* Those of the module! macro cannot be written to. */
@@ -193,7 +196,7 @@ bool rurdma_mpa_crc(void)
 	return READ_ONCE(mpa_crc);
 }
 
-static unsigned int poll_us;
+static unsigned int poll_us = 1000;
 module_param(poll_us, uint, 0644);
 MODULE_PARM_DESC(poll_us, "longest that a poller looks for doorbells without finding one, in us (0: no polling)");
 

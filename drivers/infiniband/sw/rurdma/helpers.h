@@ -47,9 +47,8 @@ void rurdma_thread_going_to_sleep(void);
 void rurdma_thread_awake(void);
 bool rurdma_thread_is_due(void);
 bool rurdma_thread_is_in_the_way(void);
+void rurdma_thread_prefer_short_slices(void);
 void rurdma_thread_nap(unsigned int us);
-void rurdma_preempt_disable(void);
-void rurdma_preempt_enable(void);
 
 /* The module's parameters that can be changed. */
 bool rurdma_mpa_crc(void);

@@ -21,7 +21,7 @@ use crate::proto::pace::{Kick, Leave, Pace, Watch};
 use crate::proto::ring::doorbell::{
     ask_for_wakeups, sleep_check, NeedWakeup as _, Pending as _, Scan,
 };
-use crate::proto::turns::{Turns, Work};
+use crate::proto::turns::{Pass, Turns, Work};
 use crate::proto::wqe::abi::{MAX_INLINE, MAX_SGE};
 use crate::qp::Qp;
 use kernel::alloc::flags::GFP_KERNEL;
@@ -88,8 +88,10 @@ impl Begun {
 }
 
 impl Work for Arc<Qp> {
-    fn turn(&self) -> bool {
-        self.run() == Turn::Done
+    fn turn(&self) -> (bool, u32) {
+        let before = self.sends_begun();
+        let done = self.run() == Turn::Done;
+        (done, self.sends_begun().wrapping_sub(before))
     }
 
     fn is(&self, other: &Self) -> bool {
@@ -326,8 +328,8 @@ impl Ucontext {
     }
 
     /// Runs the work of those that were not done, and of the next doorbells that were rung: `max` turns, but half of
-    /// them at least for the latter. How many there were; `None` after the end.
-    pub(crate) fn serve(&self, begun: &mut Begun, max: u32) -> Option<u32> {
+    /// them at least for the latter. `None` after the end.
+    pub(crate) fn serve(&self, begun: &mut Begun, max: u32) -> Option<Pass> {
         let Begun { scan, again } = begun;
         // A process may ring for QPs that do not exist, and go on ringing.
         let come = || {
@@ -354,11 +356,6 @@ impl Ucontext {
             && self
                 .while_open(|| sleep_check(&self.status, &self.doorbells))
                 .unwrap_or(true)
-    }
-
-    /// From now on posts are kicked; [`Self::see_off`] follows. Any context.
-    pub(crate) fn warn(&self) {
-        self.while_open(|| ask_for_wakeups(&self.status));
     }
 
     /// From now on posts are kicked, and what was posted before is done.

@@ -133,6 +133,13 @@ impl Me {
         unsafe { bindings::rurdma_thread_is_in_the_way() }
     }
 
+    /// Has the scheduler give it the CPU as soon as it is its turn, and for short: it has no more of it than others, but
+    /// does not wait for the end of their slices (EEVDF). Process context.
+    pub(crate) fn prefer_short_slices(&self) {
+        // SAFETY: Of the present thread, in process context without a lock.
+        unsafe { bindings::rurdma_thread_prefer_short_slices() };
+    }
+
     /// Sleeps so many microseconds, or up to twice as long, whoever wakes it; afterwards the scheduler may have
     /// another CPU for it. Process context.
     pub(crate) fn nap(&self, us: u32) {
@@ -140,44 +147,9 @@ impl Me {
         unsafe { bindings::rurdma_thread_nap(us) };
     }
 
-    /// Lets whoever else wants the CPU have it for his share of time, or until he is done. Process context.
-    pub(crate) fn give_way(&self) {
-        // SAFETY: Of the present thread, in process context without a lock.
-        unsafe { bindings::yield_() };
-    }
-
     /// Passes through the scheduler, for which RCU waits on this CPU. Process context.
     pub(crate) fn breathe(&self) {
         // SAFETY: As above.
         unsafe { bindings::schedule() };
-    }
-
-    /// Calls `look` until it finds something, `times` times at most, without being preempted. If somebody
-    /// else wants the CPU, `parting` is called before he gets it; then the result is false.
-    ///
-    /// Neither may sleep, and both are short.
-    pub(crate) fn watch(
-        &self,
-        times: u32,
-        mut look: impl FnMut() -> bool,
-        parting: impl FnOnce(),
-    ) -> bool {
-        let mut stays = true;
-        // SAFETY: Enabled again below.
-        unsafe { bindings::rurdma_preempt_disable() };
-        for _ in 0..times {
-            if self.is_in_the_way() {
-                parting();
-                stays = false;
-                break;
-            }
-            if look() {
-                break;
-            }
-            core::hint::spin_loop();
-        }
-        // SAFETY: As disabled above.
-        unsafe { bindings::rurdma_preempt_enable() };
-        stays
     }
 }

@@ -16,12 +16,10 @@ const KICKS: u32 = 8;
 /// How long a context is left alone after the poller's CPU was crowded: at first, and at most.
 const REST: u64 = 8_000_000;
 const MAX_REST: u64 = 512_000_000;
-/// How long it waits for the CPU, in case that there is another one for it: nobody relies on it meanwhile.
-const PATIENCE: u64 = 20_000_000;
-/// Microseconds that it leaves the CPU to others meanwhile, between two looks whether they are gone: at
-/// first, and at most.
-const NAP: u32 = 100;
-const MAX_NAP: u32 = 3200;
+/// Microseconds of a nap between two looks that find nothing: of the first, and at most. Each is twice as long as the
+/// one before, so that a post waits no longer than the poller has waited for it.
+const NAP: u32 = 30;
+const MAX_NAP: u32 = 1000;
 
 /// A kick, as it was.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +61,7 @@ pub struct Pace {
 pub enum Leave {
     /// Nothing was posted for a while.
     Idle,
-    /// Somebody else has more use for the CPU.
+    /// Others had the CPU for too long, or have more use for it.
     Crowded,
 }
 
@@ -161,32 +159,23 @@ impl Watch {
     }
 }
 
-/// Somebody else wants the poller's CPU.
+/// The naps of a poller.
 #[derive(Debug, Default)]
-pub struct Crowd {
-    since: Option<u64>,
-    nap: u32,
-}
+pub struct Naps(u32);
 
-impl Crowd {
-    /// Nobody does.
+impl Naps {
+    /// None yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many microseconds it is his next.
-    pub fn nap(&mut self) -> u32 {
-        self.nap = self.nap.saturating_mul(2).clamp(NAP, MAX_NAP);
-        self.nap
+    /// Microseconds of the next one.
+    pub fn next(&mut self) -> u32 {
+        self.0 = self.0.saturating_mul(2).clamp(NAP, MAX_NAP);
+        self.0
     }
 
-    /// He wanted it at `before`, had it, and now it is `now`. Whether it is too long.
-    pub fn lasts(&mut self, before: u64, now: u64) -> bool {
-        let since = *self.since.get_or_insert(before);
-        now.saturating_sub(since) >= PATIENCE
-    }
-
-    /// Nobody does any more.
+    /// Something was found.
     pub fn over(&mut self) {
         *self = Self::new();
     }
@@ -312,17 +301,15 @@ mod tests {
         let watch = pace.begin(now, LIMIT);
         pace.end(&watch, now, Leave::Idle);
         assert!(wanted(&mut pace, now, 1000, 1000, true).is_some());
+    }
 
-        let mut crowd = Crowd::new();
+    #[test]
+    fn naps_grow_until_something_is_found() {
+        let mut naps = Naps::new();
         for _ in 0..2 {
-            let naps: [u32; 7] = core::array::from_fn(|_| crowd.nap());
-            assert_eq!(naps, [100, 200, 400, 800, 1600, 3200, 3200]);
-            crowd.over();
+            let us: [u32; 7] = core::array::from_fn(|_| naps.next());
+            assert_eq!(us, [30, 60, 120, 240, 480, 960, 1000]);
+            naps.over();
         }
-        assert!(!crowd.lasts(7, 17));
-        assert!(!crowd.lasts(50, PATIENCE + 6));
-        assert!(crowd.lasts(PATIENCE, PATIENCE + 7));
-        crowd.over();
-        assert!(!crowd.lasts(PATIENCE, PATIENCE + 7));
     }
 }

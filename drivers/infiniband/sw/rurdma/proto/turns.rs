@@ -6,12 +6,29 @@
 
 /// Somebody who has turns.
 pub trait Work {
-    /// A turn. Whether everything is done.
-    fn turn(&self) -> bool;
+    /// A turn. Whether everything is done, and how many pieces of work were begun.
+    fn turn(&self) -> (bool, u32);
     /// Whether both are the same.
     fn is(&self, other: &Self) -> bool;
     /// Somebody else does what is not done.
     fn hand_over(self);
+}
+
+/// What happened in a pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pass {
+    /// How many turns there were.
+    pub turns: u32,
+    /// Pieces of work that were begun in them.
+    pub begun: u32,
+}
+
+impl Pass {
+    /// Another one beside it.
+    pub fn add(&mut self, other: Pass) {
+        self.turns = self.turns.saturating_add(other.turns);
+        self.begun = self.begun.saturating_add(other.begun);
+    }
 }
 
 /// Those that have their turn again, `N` at most.
@@ -39,22 +56,20 @@ impl<T: Work, const N: usize> Turns<T, N> {
     }
 
     /// A turn for everybody who has it again, then for those who come anew, until nobody does, or there were `max` turns.
-    /// Of these newcomers have half at least: who comes again may never end. How many turns there were.
-    pub fn pass(&mut self, max: u32, mut come: impl FnMut() -> Option<T>) -> u32 {
-        let mut turns = 0;
+    /// Of these newcomers have half at least: who comes again may never end.
+    pub fn pass(&mut self, max: u32, mut come: impl FnMut() -> Option<T>) -> Pass {
+        let mut pass = Pass::default();
         for t in self.take() {
-            turns += 1;
-            self.turn(t);
+            pass.add(self.turn(t));
         }
-        let end = turns + max.saturating_sub(turns).max(max / 2);
-        while turns < end {
+        let end = pass.turns + max.saturating_sub(pass.turns).max(max / 2);
+        while pass.turns < end {
             let Some(t) = come() else {
                 break;
             };
-            turns += 1;
-            self.turn(t);
+            pass.add(self.turn(t));
         }
-        turns
+        pass
     }
 
     fn take(&mut self) -> impl Iterator<Item = T> {
@@ -63,15 +78,18 @@ impl<T: Work, const N: usize> Turns<T, N> {
             .flatten()
     }
 
-    fn turn(&mut self, t: T) {
+    fn turn(&mut self, t: T) -> Pass {
+        let (done, begun) = t.turn();
+        let pass = Pass { turns: 1, begun };
         // Who comes anew may be there already.
-        if t.turn() || self.again.iter().flatten().any(|other| other.is(&t)) {
-            return;
+        if done || self.again.iter().flatten().any(|other| other.is(&t)) {
+            return pass;
         }
         match self.again.iter_mut().find(|place| place.is_none()) {
             Some(place) => *place = Some(t),
             None => t.hand_over(),
         }
+        pass
     }
 }
 
@@ -99,10 +117,10 @@ mod tests {
     }
 
     impl Work for &Seen {
-        fn turn(&self) -> bool {
+        fn turn(&self) -> (bool, u32) {
             self.turns.set(self.turns.get() + 1);
             self.left.set(self.left.get().saturating_sub(1));
-            self.left.get() == 0
+            (self.left.get() == 0, 7)
         }
 
         fn is(&self, other: &Self) -> bool {
@@ -114,17 +132,23 @@ mod tests {
         }
     }
 
+    /// A pass of so many turns.
+    fn turns_of(turns: u32) -> Pass {
+        let begun = 7 * turns;
+        Pass { turns, begun }
+    }
+
     #[test]
     fn comes_again_until_it_is_done() {
         let a = Seen::new(3);
         let mut turns = Turns::<&Seen, 2>::new();
         let mut new = Some(&a);
-        assert_eq!(turns.pass(4, || new.take()), 1);
+        assert_eq!(turns.pass(4, || new.take()), turns_of(1));
         assert!(!turns.is_empty());
-        assert_eq!(turns.pass(4, || None), 1);
-        assert_eq!(turns.pass(4, || None), 1);
+        assert_eq!(turns.pass(4, || None), turns_of(1));
+        assert_eq!(turns.pass(4, || None), turns_of(1));
         assert!(turns.is_empty());
-        assert_eq!(turns.pass(4, || None), 0);
+        assert_eq!(turns.pass(4, || None), turns_of(0));
         assert!(!a.gone.get());
     }
 
@@ -135,7 +159,7 @@ mod tests {
         let mut new = [&a, &b].into_iter();
         turns.pass(2, || new.next());
         for _ in 0..10 {
-            assert_eq!(turns.pass(2, || Some(&c)), 3);
+            assert_eq!(turns.pass(2, || Some(&c)), turns_of(3));
         }
         assert_eq!((a.turns.get(), b.turns.get(), c.turns.get()), (11, 11, 10));
     }
@@ -145,7 +169,7 @@ mod tests {
         let (a, b) = (Seen::new(9), Seen::new(9));
         let mut turns = Turns::<&Seen, 1>::new();
         let mut new = [&a, &b].into_iter();
-        assert_eq!(turns.pass(4, || new.next()), 2);
+        assert_eq!(turns.pass(4, || new.next()), turns_of(2));
         assert!(b.gone.get() && !a.gone.get());
         turns.hand_over();
         assert!(a.gone.get() && turns.is_empty());
@@ -156,8 +180,8 @@ mod tests {
         let a = Seen::new(9);
         let mut turns = Turns::<&Seen, 2>::new();
         let mut new = [&a, &a].into_iter();
-        assert_eq!(turns.pass(4, || new.next()), 2);
-        assert_eq!(turns.pass(4, || None), 1);
+        assert_eq!(turns.pass(4, || new.next()), turns_of(2));
+        assert_eq!(turns.pass(4, || None), turns_of(1));
         assert!(!a.gone.get());
     }
 }

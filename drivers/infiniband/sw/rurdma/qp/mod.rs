@@ -212,6 +212,11 @@ impl Qp {
         !self.sent.lock().is_empty()
     }
 
+    /// How many sends were begun ever; it wraps. Any context.
+    pub(crate) fn sends_begun(&self) -> u32 {
+        self.sent.lock().begun()
+    }
+
     /// A process's doorbell rang, in its own context: does the work here, and leaves to the workqueue what
     /// exceeds the budget.
     pub(crate) fn kick(self: &Arc<Self>) {

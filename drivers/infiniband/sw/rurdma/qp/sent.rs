@@ -87,6 +87,11 @@ impl Sent {
         self.room() > 0
     }
 
+    /// The number of the next one.
+    pub(crate) fn begun(&self) -> u32 {
+        self.tail
+    }
+
     /// Starts a send; gives its number. The caller made sure of the room.
     pub(crate) fn start(&mut self, record: Record) -> u32 {
         let number = self.tail;
