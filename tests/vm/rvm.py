@@ -190,8 +190,23 @@ def huge_pages(n):
         pool.write_text("0")
 
 
+POLL_US = pathlib.Path("/sys/module/rurdma/parameters/poll_us")
+
+
 def module_loaded(name="rurdma"):
     return pathlib.Path(f"/sys/module/{name}").exists()
+
+
+@contextlib.contextmanager
+def poll_us(us):
+    """The longest that a poller looks without finding anything."""
+    before = POLL_US.read_text()
+    POLL_US.write_text(str(us))
+    try:
+        yield
+    finally:
+        if module_loaded():
+            POLL_US.write_text(before)
 
 
 def pinned():

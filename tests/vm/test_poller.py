@@ -8,24 +8,11 @@ import re
 import time
 
 import pytest
-from rvm import DEBUG_KERNEL, TIMEOUT, Holdings, Pair, Proc, module_loaded, run, wait_until
+from rvm import DEBUG_KERNEL, POLL_US, TIMEOUT, Holdings, Pair, Proc, module_loaded, poll_us, run, wait_until
 
-KNOB = pathlib.Path("/sys/module/rurdma/parameters/poll_us")
 CPU1 = pathlib.Path("/sys/devices/system/cpu/cpu1/online")
 PM_TEST = pathlib.Path("/sys/power/pm_test")
 VT = "vtpoll"
-
-
-@contextlib.contextmanager
-def poll_us(us):
-    """The longest that a poller looks without finding anything."""
-    before = KNOB.read_text()
-    KNOB.write_text(str(us))
-    try:
-        yield
-    finally:
-        if module_loaded():
-            KNOB.write_text(before)
 
 
 def threads(node):
@@ -163,9 +150,20 @@ def test_streaming_posts_are_no_system_calls(either):
 
 def test_default(either):
     """It is on. How many posts it finds is printed only: that depends on who else wants the CPUs."""
-    assert int(KNOB.read_text()) == 1000
+    assert int(POLL_US.read_text()) == 1000
     got = stream(either.a, 20000, 64)
     assert got["poller_wakeups"] > 0 and got["kicks"] < 20000
+
+
+def test_what_is_posted_leaves(module):
+    """mckey's client asks for no completion, posts ten datagrams in a row, and goes: none is left behind."""
+    with Pair(kind="rurdma_roce") as p:
+        p.settle()
+        for _ in range(10):
+            with p.a.start(f"exec stdbuf -oL mckey -m 239.7.7.9 -b {p.a.ip} -C 10") as server:
+                wait_until(lambda s=server: "joined" in s.out or not s.running(), message=lambda s=server: s.out)
+                p.b.run(f"mckey -m 239.7.7.9 -b {p.b.ip} -s -C 10")
+                server.wait()
 
 
 def test_idle_costs_nothing(pair):
@@ -195,7 +193,7 @@ def test_off(pair):
         with Bursts(pair.a) as b:
             b.until_it_looks(thread)
             # It would look for a minute, and does not.
-            KNOB.write_text("0")
+            POLL_US.write_text("0")
             wait_until(thread.sleeps, 10)
             before = thread.spent()
             b.burst()

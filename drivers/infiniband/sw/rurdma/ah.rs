@@ -8,6 +8,7 @@ use crate::device::Device;
 use crate::kapi::random;
 use crate::kapi::rdma::av::Av;
 use crate::pd::Pd;
+use crate::ucontext::Ucontext;
 use kernel::alloc::flags::GFP_ATOMIC;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -20,6 +21,8 @@ pub(crate) struct Ah {
     dev: Arc<Device>,
     /// By which work requests name it; never 0.
     pub(crate) handle: u32,
+    /// That of the process.
+    context: Option<Arc<Ucontext>>,
     /// PD of the QPs that may use it.
     pub(crate) pd: u64,
     /// The path.
@@ -27,18 +30,27 @@ pub(crate) struct Ah {
 }
 
 impl Ah {
-    /// `ibv_create_ah(3)`. Any context.
-    pub(crate) fn create(pd: &Arc<Pd>, av: Av) -> Result<Arc<Self>> {
+    /// `ibv_create_ah(3)`, of a process with its context. Any context.
+    pub(crate) fn create(
+        pd: &Arc<Pd>,
+        av: Av,
+        context: Option<Arc<Ucontext>>,
+    ) -> Result<Arc<Self>> {
         let dev = &pd.dev;
         dev.limits.ah.take()?;
-        let made = Self::enter(dev, pd.id, av);
+        let made = Self::enter(dev, pd.id, av, context);
         if made.is_err() {
             dev.limits.ah.give();
         }
         made
     }
 
-    fn enter(dev: &Arc<Device>, pd: u64, av: Av) -> Result<Arc<Self>> {
+    fn enter(
+        dev: &Arc<Device>,
+        pd: u64,
+        av: Av,
+        context: Option<Arc<Ucontext>>,
+    ) -> Result<Arc<Self>> {
         for _ in 0..HANDLE_TRIES {
             let handle = random::u32();
             if handle == 0 || dev.ahs.get(handle).is_some() {
@@ -48,6 +60,7 @@ impl Ah {
                 Self {
                     dev: dev.clone(),
                     handle,
+                    context: context.clone(),
                     pd,
                     av,
                 },
@@ -63,8 +76,12 @@ impl Ah {
         Err(ENOMEM)
     }
 
-    /// `ibv_destroy_ah(3)`. Any context.
+    /// `ibv_destroy_ah(3)`: what was posted with it before is on its way. Any context, but process context if
+    /// it is a process's.
     pub(crate) fn destroy(&self) {
+        if let Some(context) = &self.context {
+            context.catch_up();
+        }
         self.dev.ahs.remove(self.handle);
         self.dev.limits.ah.give();
     }

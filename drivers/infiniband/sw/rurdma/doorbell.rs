@@ -23,7 +23,7 @@ use crate::kapi::thread::{Me, Run, Thread};
 use crate::kapi::time;
 use crate::proto::pace::{Leave, Naps, Watch};
 use crate::proto::turns::Pass;
-use crate::ucontext::{Begun, Ucontext};
+use crate::ucontext::Ucontext;
 use kernel::alloc::flags::GFP_KERNEL;
 use kernel::prelude::*;
 use kernel::str::{CStr, CString};
@@ -140,7 +140,6 @@ impl Drop for Poller {
 /// A context that the poller has come to.
 struct Polled {
     context: Arc<Ucontext>,
-    begun: Begun,
     watch: Watch,
 }
 
@@ -178,8 +177,8 @@ impl Run for Worker {
             }
             keep(&mut self.list, |polled| polled.context.attend());
             let in_time = self.poll(me);
-            for polled in &mut self.list {
-                polled.context.see_off(&mut polled.begun);
+            for polled in &self.list {
+                polled.context.see_off();
             }
             if !in_time {
                 self.leave(Leave::Crowded);
@@ -202,7 +201,6 @@ impl Worker {
             let polled = Polled {
                 watch: context.comes(now, limit),
                 context,
-                begun: Begun::none(),
             };
             match self.list.push_within_capacity(polled) {
                 Ok(()) => self.bell.counters.count(Counter::PollerWakeups),
@@ -243,8 +241,8 @@ impl Worker {
                 one = now;
             } else if now.saturating_sub(one) >= limit.max(BREATH) {
                 // More than one CPU can do: whoever came last has one of his own.
-                if let Some(mut polled) = self.list.pop() {
-                    polled.context.see_off(&mut polled.begun);
+                if let Some(polled) = self.list.pop() {
+                    polled.context.see_off();
                     polled.left(Leave::Crowded);
                 }
                 one = now;
@@ -286,7 +284,7 @@ impl Worker {
     fn serve(&mut self, now: u64, limit: u64) -> (Pass, u32) {
         let (mut all, mut busy) = (Pass::default(), 0);
         keep(&mut self.list, |polled| {
-            let Some(pass) = polled.context.serve(&mut polled.begun, QPS) else {
+            let Some(pass) = polled.context.serve(QPS) else {
                 return false;
             };
             if pass.turns > 0 {
@@ -295,7 +293,7 @@ impl Worker {
                 polled.watch.found(time::monotonic_raw_ns());
             } else if polled.context.is_kicking() {
                 polled.watch.found(now);
-            } else if polled.watch.is_over(now, limit) && polled.context.may_rest(&polled.begun) {
+            } else if polled.watch.is_over(now, limit) && polled.context.may_rest() {
                 polled.left(Leave::Idle);
                 return false;
             }

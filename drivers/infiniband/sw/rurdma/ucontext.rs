@@ -57,6 +57,9 @@ pub(crate) struct Ucontext {
     /// Open for the poller; closed when the context ends.
     #[pin]
     gate: Gate,
+    /// The poller's, for one pass at a time.
+    #[pin]
+    begun: Mutex<Begun>,
     /// QPs by their doorbell slots.
     #[pin]
     qps: ObjTable<Qp>,
@@ -67,7 +70,7 @@ pub(crate) struct Ucontext {
 }
 
 /// Doorbells that the poller has taken, and has not finished with.
-pub(crate) struct Begun {
+struct Begun {
     scan: Scan,
     /// Those whose budget was used up: they have their turn again.
     again: Turns<Arc<Qp>, AGAIN>,
@@ -75,7 +78,7 @@ pub(crate) struct Begun {
 
 impl Begun {
     /// None.
-    pub(crate) fn none() -> Self {
+    fn none() -> Self {
         Self {
             scan: Scan::new(),
             again: Turns::new(),
@@ -120,6 +123,11 @@ impl Slot {
     /// Its number, for the process.
     pub(crate) fn number(&self) -> u32 {
         self.number
+    }
+
+    /// See [`Ucontext::catch_up`].
+    pub(crate) fn context(&self) -> &Arc<Ucontext> {
+        &self.context
     }
 
     /// From now on the slot's doorbell reaches the QP. May sleep.
@@ -175,6 +183,7 @@ impl Ucontext {
                 kicking: Atomic::new(0),
                 pace <- new_spinlock_irq!(Pace::new(), "Ucontext::pace"),
                 gate <- Gate::new(),
+                begun <- new_mutex!(Begun::none(), "Ucontext::begun"),
                 qps <- ObjTable::new(),
                 slots <- new_mutex!(slots, "Ucontext::slots"),
                 mappings <- new_mutex!(Some((status_map, doorbell_map)), "Ucontext::mappings"),
@@ -275,6 +284,27 @@ impl Ucontext {
         Ok(())
     }
 
+    /// What the process has posted is begun, as it would be if it had kicked each time: no work waits for a poller that
+    /// comes later. Before what it needs goes, or its QP. Process context, of the process.
+    pub(crate) fn catch_up(&self) {
+        if !self.dead.load(Acquire) {
+            self.run_all();
+        }
+    }
+
+    /// Runs the work of what the poller has taken, after its pass, and of every doorbell that was rung.
+    fn run_all(&self) {
+        let mut begun = self.begun.lock();
+        begun.again.hand_over();
+        let mut left = KICK_QPS;
+        while let Some(slot) = begun.scan.next_taken(&self.doorbells) {
+            if let Some(qp) = self.qp_of(slot) {
+                self.run_or_queue(&qp, &mut left);
+            }
+        }
+        self.run_rung(|_| {});
+    }
+
     /// Runs the work of every doorbell that was rung; `look` sees each QP before.
     fn run_rung(&self, mut look: impl FnMut(&Qp)) {
         let mut left = KICK_QPS;
@@ -329,8 +359,9 @@ impl Ucontext {
 
     /// Runs the work of those that were not done, and of the next doorbells that were rung: `max` turns, but half of
     /// them at least for the latter. `None` after the end.
-    pub(crate) fn serve(&self, begun: &mut Begun, max: u32) -> Option<Pass> {
-        let Begun { scan, again } = begun;
+    pub(crate) fn serve(&self, max: u32) -> Option<Pass> {
+        let mut begun = self.begun.lock();
+        let Begun { scan, again } = &mut *begun;
         // A process may ring for QPs that do not exist, and go on ringing.
         let come = || {
             (0..max)
@@ -351,25 +382,18 @@ impl Ucontext {
     }
 
     /// Whether the poller may leave, as there is no work; then posts are kicked. (After the end it may, too.)
-    pub(crate) fn may_rest(&self, begun: &Begun) -> bool {
-        begun.is_none()
+    pub(crate) fn may_rest(&self) -> bool {
+        self.begun.lock().is_none()
             && self
                 .while_open(|| sleep_check(&self.status, &self.doorbells))
                 .unwrap_or(true)
     }
 
     /// From now on posts are kicked, and what was posted before is done.
-    pub(crate) fn see_off(&self, begun: &mut Begun) {
+    pub(crate) fn see_off(&self) {
         self.while_open(|| {
             ask_for_wakeups(&self.status);
-            begun.again.hand_over();
-            let mut left = KICK_QPS;
-            while let Some(slot) = begun.scan.next_taken(&self.doorbells) {
-                if let Some(qp) = self.qp_of(slot) {
-                    self.run_or_queue(&qp, &mut left);
-                }
-            }
-            self.run_rung(|_| {});
+            self.run_all();
         });
     }
 }

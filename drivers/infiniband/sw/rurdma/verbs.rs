@@ -124,8 +124,8 @@ impl Driver for Rurdma {
         pd.destroy();
     }
 
-    fn create_ah(pd: &Arc<Pd>, av: Av) -> Result<Arc<Ah>> {
-        Ah::create(pd, av)
+    fn create_ah(pd: &Arc<Pd>, av: Av, context: Option<Arc<Ucontext>>) -> Result<Arc<Ah>> {
+        Ah::create(pd, av, context)
     }
 
     fn ah_handle(ah: &Ah) -> u32 {

@@ -232,6 +232,7 @@ impl Qp {
 
     /// `ibv_destroy_qp(3)`: after the return nothing of the QP is done any more.
     pub(crate) fn destroy(self: &Arc<Self>) {
+        self.catch_up();
         self.dev.qps.remove(self.number);
         if self.number != QPN_GSI {
             number::give(self.number);

@@ -62,6 +62,9 @@ impl Qp {
         if attr.state()?.is_none() || to == from {
             return self.dev.transport.modify(self, attr, from, from);
         }
+        if matches!(to, QpState::Error | QpState::Reset | QpState::Sqd) {
+            self.catch_up();
+        }
         match to {
             QpState::Error => {
                 self.fail(Cause::Closed);
@@ -90,6 +93,15 @@ impl Qp {
             }
         }
         Ok(())
+    }
+
+    /// No send is begun after this: those that a process has posted before are. Process context.
+    pub(super) fn catch_up(&self) {
+        let context = match &*self.user_side.lock() {
+            Some(side) => side.slot.context().clone(),
+            None => return,
+        };
+        context.catch_up();
     }
 
     /// Back to the beginning: what is in the queues is forgotten.

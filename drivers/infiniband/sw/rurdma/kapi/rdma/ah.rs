@@ -28,7 +28,7 @@ pub(super) unsafe extern "C" fn create_ah<D: Driver>(
                 Av::read((*init).ah_attr)?,
             )
         };
-        let inner = D::create_ah(pd, av)?;
+        let inner = D::create_ah(pd, av, None)?;
         // SAFETY: The object is being created.
         unsafe { Object::<_, D::Ah>::from_raw(ah).set(inner) };
         Ok(0)
@@ -52,7 +52,7 @@ pub(super) unsafe extern "C" fn create_user_ah<D: Driver>(
                 Udata::from_raw(udata),
             )
         };
-        let inner = D::create_ah(pd, av)?;
+        let inner = D::create_ah(pd, av, Some(udata.context::<D>()?))?;
         let resp = CreateAhResp {
             handle: D::ah_handle(&inner),
             reserved: 0,

@@ -102,13 +102,17 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
     /// `ibv_dealloc_pd(3)`.
     fn dealloc_pd(pd: &Self::Pd);
 
-    /// `ibv_create_ah(3)`; any context.
-    fn create_ah(pd: &Arc<Self::Pd>, av: Av) -> Result<Arc<Self::Ah>>;
+    /// `ibv_create_ah(3)`, of a process with its context; any context.
+    fn create_ah(
+        pd: &Arc<Self::Pd>,
+        av: Av,
+        context: Option<Arc<Self::Ucontext>>,
+    ) -> Result<Arc<Self::Ah>>;
     /// The number by which work requests name it.
     fn ah_handle(ah: &Self::Ah) -> u32;
     /// Where it leads; any context.
     fn query_ah(ah: &Self::Ah) -> Av;
-    /// `ibv_destroy_ah(3)`; any context.
+    /// `ibv_destroy_ah(3)`; any context, but process context if it is a process's.
     fn destroy_ah(ah: &Self::Ah);
 
     /// `ibv_create_cq(3)`; also tells the number of entries granted.
