@@ -3,6 +3,7 @@
 
 import math
 import re
+import time
 
 from records import Reading
 from rvm import Failed, sleeps, wait_until
@@ -75,9 +76,12 @@ def listener(text, port):
 
 
 def listening(node, port):
-    """rdma_listen() sets the state first, and then has the device listen: who sleeps is through with that."""
+    """rdma_listen() sets the state first, and then has the device listen: who goes on sleeping is through with that."""
     pid = listener(node.run("rdma resource show cm_id", check=False).out, port)
-    return pid is not None and sleeps(pid)
+    if pid is None or not sleeps(pid):
+        return False
+    time.sleep(0.1)
+    return sleeps(pid)
 
 
 def sink(rig, driver, op):
