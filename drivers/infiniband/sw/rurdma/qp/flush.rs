@@ -47,6 +47,19 @@ impl Qp {
     /// Puts the QP into ERROR, and has its work tell the owner why, and flush. Any context; only the first call has
     /// an effect.
     pub(crate) fn fail(self: &Arc<Self>, cause: Cause) {
+        self.fail_and(cause, || ());
+    }
+
+    /// The same for a send that failed, and is marked as done: it completes in ERROR, so that whoever polls it finds that
+    /// state, and before anything is flushed, receives above all, which the QP's work does not wait with for the engine.
+    pub(crate) fn fail_by_send(self: &Arc<Self>) {
+        self.fail_and(Cause::Completed, || {
+            // If the CQ is lost there is nothing more to tell.
+            let _ = self.complete_sent(&mut self.sent.lock());
+        });
+    }
+
+    fn fail_and(self: &Arc<Self>, cause: Cause, complete: impl FnOnce()) {
         loop {
             let from = self.state();
             if matches!(from, QpState::Reset | QpState::Error) {
@@ -57,6 +70,7 @@ impl Qp {
             }
         }
         self.untold.store(cause as u32, Relaxed);
+        complete();
         self.announce_flush();
         self.queue_work();
     }

@@ -677,5 +677,5 @@ pub(super) fn fail(qp: &Arc<Qp>, c: &mut Connected, status: u8) {
     if let Some(request) = c.requester.oldest() {
         qp.sent.lock().done(request.cookie, status);
     }
-    qp.fail(Cause::Completed);
+    qp.fail_by_send();
 }

@@ -636,7 +636,6 @@ pub(super) fn complete(qp: &Arc<Qp>, c: &mut Connected) {
     let lost = qp.complete_sent(&mut sent);
     let failed = c.requester.failed();
     if let Some((request, status)) = failed {
-        // The flush completes it with those behind it: who polls that finds the state.
         sent.done(request.cookie, status);
     }
     drop(sent);
@@ -646,7 +645,7 @@ pub(super) fn complete(qp: &Arc<Qp>, c: &mut Connected) {
         qp.send_fails();
         c.requester.give_up();
     } else if failed.is_some() {
-        qp.fail(Cause::Completed);
+        qp.fail_by_send();
     }
 }
 
