@@ -321,7 +321,10 @@ def test_frozen_and_thawed(pair):
 @pytest.mark.long
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs a CPU for the poller and one for everybody else")
 def test_neighbour_keeps_its_cpu(pair):
-    """A busy loop beside a poller that looks, and finds nothing, has 90 % of what the two have."""
+    """A busy loop beside a poller that looks, and finds nothing, has 90 % of what the two have.
+
+    With a debug kernel it has 75 %: each time that the poller wakes and looks takes several times as long there.
+    """
     thread = Thread(pair.a)
     run(f"taskset -p 2 {thread.pid}")
     try:
@@ -338,7 +341,7 @@ def test_neighbour_keeps_its_cpu(pair):
                 wait_until(lambda: cpu_time(loop) - its > 2_000_000_000)
                 its, mine = cpu_time(loop) - its, thread.cpu() - mine
                 print(f"the neighbour {its / 1e6:.0f} ms, the poller {mine / 1e6:.1f} ms")
-                assert its >= 9 * mine
+                assert its >= (3 if DEBUG_KERNEL else 9) * mine
                 # Posts do not wait for the end of the loop: the poller has its turn, or they are kicks.
                 counts = Counts(pair.a)
                 b.burst()

@@ -256,7 +256,8 @@ struct importer {
 	struct ibv_context *ctx;
 	struct ibv_pd *pd;
 	struct ibv_mr *mr;
-	struct ibv_cq *cq;
+	/* Of sends, and of receives: a peer's answer may complete before the request that it answers. */
+	struct ibv_cq *scq, *rcq;
 	struct ibv_qp *qp;
 	struct end e;
 	struct rdma_conn_param param;
@@ -297,9 +298,12 @@ static void make_imported(struct importer *x)
 	CHECK(x->pd);
 	x->mr = ibv_import_mr(x->pd, b.mr->handle);
 	CHECK(x->mr);
-	x->cq = ibv_create_cq(x->ctx, 64, NULL, NULL, 0);
-	CHECK(x->cq);
-	init.send_cq = init.recv_cq = x->cq;
+	x->scq = ibv_create_cq(x->ctx, 64, NULL, NULL, 0);
+	CHECK(x->scq);
+	x->rcq = ibv_create_cq(x->ctx, 64, NULL, NULL, 0);
+	CHECK(x->rcq);
+	init.send_cq = x->scq;
+	init.recv_cq = x->rcq;
 	x->qp = ibv_create_qp(x->pd, &init);
 	CHECK(x->qp);
 	to(x, IBV_QPS_INIT);
@@ -393,19 +397,19 @@ static void importer_talks(struct importer *x, uint32_t seed)
 {
 	fill(b.p, PART, seed);
 	post_imported(x, 10, IBV_WR_SEND, 0, 0, PART);
-	DONE(x->cq, 10);
-	EQ(DONE(x->cq, 1).byte_len, PART);
+	DONE(x->scq, 10);
+	EQ(DONE(x->rcq, 1).byte_len, PART);
 	VERIFY(b.p + PART, PART, seed + 1);
 	fill(b.p, PART, seed + 2);
 	post_imported(x, 11, IBV_WR_RDMA_WRITE, 0, 1, PART);
-	DONE(x->cq, 11);
+	DONE(x->scq, 11);
 	post_imported(x, 12, IBV_WR_RDMA_READ, 2, 2, PART);
-	DONE(x->cq, 12);
+	DONE(x->scq, 12);
 	VERIFY(b.p + 2 * PART, PART, seed + 1);
 	OK(recv_imported(x, 2, 1));
 	post_imported(x, 13, IBV_WR_SEND, 0, 0, 0);
-	DONE(x->cq, 13);
-	EQ(DONE(x->cq, 2).byte_len, 0);
+	DONE(x->scq, 13);
+	EQ(DONE(x->rcq, 2).byte_len, 0);
 	VERIFY(b.p + 3 * PART, PART, seed + 3);
 }
 
@@ -440,7 +444,8 @@ static void owner_talks(uint32_t seed)
 static void close_imported(struct importer *x)
 {
 	OK(ibv_destroy_qp(x->qp));
-	OK(ibv_destroy_cq(x->cq));
+	OK(ibv_destroy_cq(x->scq));
+	OK(ibv_destroy_cq(x->rcq));
 	ibv_unimport_mr(x->mr);
 	ibv_unimport_pd(x->pd);
 	OK(ibv_close_device(x->ctx));
