@@ -7,7 +7,7 @@
 
 /* Messages under way, and how many a burst has. */
 #define DEPTH 64
-#define BURST 10
+#define BURST 64
 
 static struct end c, s;
 static struct buf from, to;

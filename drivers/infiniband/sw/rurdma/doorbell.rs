@@ -41,7 +41,7 @@ const LOOKS: u32 = 32;
 const LOOK: u64 = 100_000;
 /// Finds in a row, each after a nap for others' sake and of a single send, of somebody who waits for an answer to each: he
 /// would have it sooner if he kicked.
-const LONE: u32 = 8;
+const LONE: u32 = 4;
 /// Nanoseconds after which it should have had the CPU again.
 const LATE: u64 = 10_000_000;
 /// Nanoseconds between two passages through the scheduler, for RCU's sake.
@@ -159,7 +159,7 @@ struct Worker {
 
 impl Run for Worker {
     fn run(&mut self, me: &Me) {
-        me.prefer_short_slices();
+        me.prefer();
         while !me.should_stop() {
             // Nobody relies on the poller here: all contexts ask for kicks.
             if me.should_freeze() {
@@ -290,9 +290,9 @@ impl Worker {
             if pass.turns > 0 {
                 all.add(pass);
                 busy += 1;
-                polled.watch.found(time::monotonic_raw_ns());
+                polled.watch.found(time::monotonic_raw_ns(), pass.begun);
             } else if polled.context.is_kicking() {
-                polled.watch.found(now);
+                polled.watch.found(now, 0);
             } else if polled.watch.is_over(now, limit) && polled.context.may_rest() {
                 polled.left(Leave::Idle);
                 return false;

@@ -169,12 +169,13 @@ bool rurdma_thread_is_in_the_way(void)
 	return rurdma_thread_is_due() || !single_task_running();
 }
 
-void rurdma_thread_prefer_short_slices(void)
+void rurdma_thread_prefer(void)
 {
-	/* Of a thread without a class of its own, the slice (sched(7), "sched_runtime"); 100 us is the shortest. */
+	/* Of a thread without a class of its own the runtime is the slice (sched(7)); 100 us is the shortest. */
 	struct sched_attr attr = {
 		.size = sizeof(attr),
 		.sched_policy = SCHED_NORMAL,
+		.sched_nice = -10,
 		.sched_runtime = 100 * NSEC_PER_USEC,
 	};
 

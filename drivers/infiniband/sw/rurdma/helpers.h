@@ -47,7 +47,7 @@ void rurdma_thread_going_to_sleep(void);
 void rurdma_thread_awake(void);
 bool rurdma_thread_is_due(void);
 bool rurdma_thread_is_in_the_way(void);
-void rurdma_thread_prefer_short_slices(void);
+void rurdma_thread_prefer(void);
 void rurdma_thread_nap(unsigned int us);
 
 /* The module's parameters that can be changed. */

@@ -133,11 +133,12 @@ impl Me {
         unsafe { bindings::rurdma_thread_is_in_the_way() }
     }
 
-    /// Has the scheduler give it the CPU as soon as it is its turn, and for short: it has no more of it than others, but
-    /// does not wait for the end of their slices (EEVDF). Process context.
-    pub(crate) fn prefer_short_slices(&self) {
+    /// Has the scheduler prefer the thread to those of users, as what interrupts do is: it has nine tenths of a CPU that
+    /// one of them wants, too (nice -10), and has it as soon as it is its turn, and for short, rather than wait for the end
+    /// of their slices (EEVDF). Process context.
+    pub(crate) fn prefer(&self) {
         // SAFETY: Of the present thread, in process context without a lock.
-        unsafe { bindings::rurdma_thread_prefer_short_slices() };
+        unsafe { bindings::rurdma_thread_prefer() };
     }
 
     /// Sleeps so many microseconds, or up to twice as long, whoever wakes it; afterwards the scheduler may have
