@@ -2,9 +2,11 @@
 """The poller of a device: posts without system calls while they stream, and nobody pays for it otherwise."""
 
 import contextlib
+import json
 import os
 import pathlib
 import re
+import statistics
 import time
 
 import pytest
@@ -349,6 +351,41 @@ def test_neighbour_keeps_its_cpu(pair):
                 assert hog.running()
     finally:
         run(f"taskset -p ff {thread.pid}")
+
+
+# Of a TCP stream.
+SECONDS = 2
+
+
+def tcp_rate(pair):
+    """Bits per second that arrive of a TCP stream from a to b, of two programs on whatever CPUs they are given."""
+    with pair.b.start(f"iperf3 -s -1 --forceflush -B {pair.b.ip}") as server:
+        server.wait_for("listening")
+        out = pair.a.run(f"iperf3 -J -t {SECONDS} -c {pair.b.ip}", timeout=TIMEOUT).out
+    return json.loads(out[out.index("{") :])["end"]["sum_received"]["bits_per_second"]
+
+
+@pytest.mark.alone
+@pytest.mark.long
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs a CPU for each end of the stream")
+def test_tcp_keeps_its_rate(pair):
+    """A busy TCP stream over the same netdev loses a tenth at most to a poller that looks, and finds nothing."""
+    thread = Thread(pair.a)
+    without, beside, took = [], [], []
+    with Bursts(pair.a) as b:
+        for _ in range(5):
+            with poll_us(0):
+                without.append(tcp_rate(pair))
+            with poll_us(20_000_000):
+                b.until_it_looks(thread)
+                before = thread.cpu()
+                beside.append(tcp_rate(pair))
+                took.append(thread.cpu() - before)
+    ratio = statistics.median(beside) / statistics.median(without)
+    print(f"TCP beside the poller: {ratio:.3f} of {statistics.median(without) / 1e6:.0f} Mbit/s: {without}, {beside}")
+    # If it has no CPU for too long it leaves its contexts, who kick.
+    print(f"the poller took {statistics.median(took) / 1e6:.1f} ms of {SECONDS} s")
+    assert ratio >= (0.75 if DEBUG_KERNEL else 0.9)
 
 
 # Seconds that a post may take, in a VM that has no CPU for a while. The program itself gives up after 20.
