@@ -15,8 +15,8 @@ LIMIT = 60
 # What is posted at once: perftest's own depth, less where that would be more than this many bytes, or it would still
 # wait for the last of them long after the time is over.
 DEPTH, POSTED = 128, 8 * MIB
-# As many as siw has.
-MOST_RECEIVES = 32767
+# perftest takes no larger -r.
+MOST_RECEIVES = 16384
 # What the names of records end with where iWARP does not ask for MPA's CRC.
 NO_CRC = "_nocrc"
 
@@ -131,7 +131,7 @@ def resources_run(driver, case, n):
 
     Over iWARP the client of SEND may not be ahead of the server by more messages than that has receives (-r). What the
     server has received it WRITEs into the client's memory, of which there is no event: a client that sleeps when it has
-    come so far does so for ever. So there are as many receives as messages, or as siw can have.
+    come so far does so for ever. So there are as many receives as messages, or as there can be.
     """
     line = f"ib_{case.op}_bw -s {case.size} -n {n} -t {depth(case.size)} -N"
     if not case.events:
