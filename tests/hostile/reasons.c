@@ -17,6 +17,9 @@ static bool first_error(struct conn *c, struct ibv_wc *wc, unsigned int seconds)
 			if (wc->status != IBV_WC_SUCCESS && wc->status != IBV_WC_WR_FLUSH_ERR)
 				return true;
 	} while (!over && now() < end);
+	if (!over && seconds > 3)
+		printf("nothing within %u s: SQ %u of %u, RQ %u of %u, CQ %u of %u\n", seconds, c->sq->consumer,
+		       c->sq->producer, c->rq->consumer, c->rq->producer, c->ring->consumer, c->ring->producer);
 	return false;
 }
 

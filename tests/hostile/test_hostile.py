@@ -112,6 +112,8 @@ def refusals(pair, server):
     found = {}
     for m in re.finditer(r"reason (\S+) state (\d) status (-?\d+) vendor (\d+) wr_id (\d+) event (-?\d+)", out):
         found[m[1]] = tuple(int(x) for x in m.groups()[1:])
+    # How far it got of which nothing was heard.
+    found["silent"] = re.findall(r"^nothing .*", out, re.M)
     return found
 
 
@@ -132,7 +134,7 @@ def test_refused(pair, refusals, reason):
 def test_impossible_index(refusals, reason):
     """There is no work request to complete: an event, and a QP in ERROR."""
     state, status, _, _, event = refusals[reason]
-    assert (state, status, event) == (ERROR, -1, QP_FATAL)
+    assert (state, status, event) == (ERROR, -1, QP_FATAL), refusals["silent"]
 
 
 def test_sane_is_not_refused(refusals):
