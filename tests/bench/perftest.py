@@ -111,7 +111,7 @@ def bandwidth(rig, driver, case):
 
     def once(n):
         with rig.crossing(sink(rig, driver, op)) as crossed:
-            out = exchange(rig, driver, f"ib_{op}_bw -s {size} -n {n} -t {depth(size)}")
+            out = exchange(rig, driver, bw_run(case, n))
             done, rate = bw_figures(out, size)
             crossed.payload = done * size
         rig.rates[key] = rate
@@ -126,17 +126,21 @@ def bandwidth(rig, driver, case):
     return [bw, Reading(f"{op}_rate{v}", size, 1, "op/s", rate)] if size <= SMALL else [bw]
 
 
-def resources_run(driver, case, n):
-    """The program, and what it is called with.
+def bw_run(case, n):
+    """The program that streams, and what it is called with.
 
-    Over iWARP the client of SEND may not be ahead of the server by more messages than that has receives (-r). What the
-    server has received it WRITEs into the client's memory, of which there is no event: a client that sleeps when it has
-    come so far does so for ever. So there are as many receives as messages, or as there can be.
+    Of SEND there is a receive (-r) for each message, or as many as there can be, whatever the driver: whoever streams
+    is not to wait for them. Over RoCE that takes an RNR NAK and its time. Over iWARP the client does not come so far;
+    what the server has received it WRITEs into the client's memory, each time with a system call. There is no event of
+    that: a client that sleeps by then does so for ever.
     """
-    line = f"ib_{case.op}_bw -s {case.size} -n {n} -t {depth(case.size)} -N"
-    if not case.events:
-        return line
-    return f"{line} -e{f' -r {min(n, MOST_RECEIVES)}' if driver in ('iwarp', 'siw') and case.op == 'send' else ''}"
+    receives = f" -r {min(n, MOST_RECEIVES)}" if case.op == "send" else ""
+    return f"ib_{case.op}_bw -s {case.size} -n {n} -t {depth(case.size)}{receives}"
+
+
+def resources_run(case, n):
+    """The same without the figures of each message, and with or without events."""
+    return f"{bw_run(case, n)} -N{' -e' if case.events else ''}"
 
 
 def resources_least(case):
@@ -151,7 +155,7 @@ def pilot(rig, driver, case):
         bandwidth(rig, driver, case)
     if not case.events:
         return rig.rates[key]
-    out = exchange(rig, driver, resources_run(driver, case, resources_least(case)), limit=3 * LIMIT)
+    out = exchange(rig, driver, resources_run(case, resources_least(case)), limit=3 * LIMIT)
     return bw_figures(out, case.size)[1]
 
 
@@ -212,7 +216,7 @@ def resources(rig, driver, case):
     for _ in range(5):
         try:
             with rig.crossing(at) as crossed:
-                exchange(rig, driver, resources_run(driver, case, n), usage, limit=3 * LIMIT)
+                exchange(rig, driver, resources_run(case, n), usage, limit=3 * LIMIT)
                 crossed.payload = n * size
             rig.rates[key] = n / lasts
             break

@@ -84,6 +84,10 @@ class Target:
         return f"missed by {100 * (got / self.at_most - 1):.0f} %" if near else "missed"
 
 
+# How the programs learn of completions.
+_CPU = (("", "polling"), ("_ev", "events"))
+
+
 def _of(driver, *tests):
     return tuple(Figure(driver, test) for test in tests)
 
@@ -105,6 +109,9 @@ def _iwarp(siw_crc):
         read, write = Figure("iwarp", f"read_bw{crc}"), _of("iwarp", f"write_bw{crc}")
         yield Target(f"read 64 KiB, CRC {how} : own write", read, LARGE, write, 0.8)
     yield Target(f"read 64 KiB, {its} : siw", Figure("iwarp", f"read_bw{like}"), LARGE, _of("siw", "read_bw"), 8)
+    for suffix, how in _CPU:
+        ours, than = Figure("iwarp", f"send_cpu_byte{suffix}{NO_CRC}"), _of("tcp", "stream_cpu_byte")
+        yield Target(f"CPU time per byte, send 64 KiB, {how}, CRC off : TCP", ours, LARGE, than, at_most=1.2)
 
 
 def _roce(uml):
@@ -131,7 +138,7 @@ def _either(d):
     for op in ("write", "send"):
         what = f"system calls of a streamed {op}, 64 B"
         yield Target(what, Figure(d, f"{op}_syscalls"), SMALL, at_most=NO_CALL)
-    for suffix, how in (("", "polling"), ("_ev", "events")):
+    for suffix, how in _CPU:
         test, than = f"send_cpu_byte{suffix}", _of("tcp", "stream_cpu_byte")
         yield Target(f"CPU time per byte, send 64 KiB, {how} : TCP", Figure(d, test), LARGE, than, at_most=1.2)
     yield Target("idle device, wakeups per second", Figure(d, "idle_wakeups"), 0, at_most=0)

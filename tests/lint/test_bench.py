@@ -458,10 +458,10 @@ def test_over_too_early(no_programs, monkeypatch):
 def test_receives():
     """Over iWARP a client that sleeps is never to wait for the server's receives."""
     case = cases.Case("send_cpu_ev", None, 64, "send", events=True)
-    assert perftest.resources_run("siw", case, 10000).endswith(" -e -r 10000")
-    assert perftest.resources_run("iwarp", case, 50000).endswith(" -e -r 16384")
-    assert perftest.resources_run("rxe", case, 20000).endswith(" -e")
-    assert perftest.resources_run("siw", cases.Case("send_cpu", None, 64, "send"), 20000).endswith(" -N")
+    assert perftest.resources_run(case, 10000).endswith(" -r 10000 -N -e")
+    assert perftest.resources_run(case, 50000).endswith(" -r 16384 -N -e")
+    assert perftest.resources_run(case, 10).endswith(" -r 10 -N -e")
+    assert perftest.resources_run(cases.Case("send_cpu", None, 64, "send"), 20000).endswith(" -r 16384 -N")
 
 
 def test_request_of_mpa():
