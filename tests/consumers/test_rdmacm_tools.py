@@ -4,10 +4,11 @@
 import hashlib
 import os
 import pathlib
+from contextlib import nullcontext
 
 import pytest
 from ends import both, perftest, run_at, serve
-from rvm import wait_until
+from rvm import poll_us, wait_until
 
 LONG = pytest.mark.long
 PRELOAD = "/usr/lib/x86_64-linux-gnu/rsocket/librspreload.so"
@@ -97,7 +98,10 @@ def test_rdma_xclient_xserver(pair):
 def test_rstream(pair, mode):
     a, b = pair.a, pair.b
     args = f"{mode} -T v -I 5 -C 20 -S 6000"
-    both(a, b, f"rstream -b {a.ip} {args}", f"rstream -s {a.ip} {args}")
+    # With -T a the client takes POLLHUP for an error though the last data is there, too (rstream's do_poll()). With the
+    # poller the server's shutdown mostly comes together with that.
+    with poll_us(0) if mode == "-T a" else nullcontext():
+        both(a, b, f"rstream -b {a.ip} {args}", f"rstream -s {a.ip} {args}")
 
 
 @LONG

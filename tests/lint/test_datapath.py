@@ -90,6 +90,7 @@ SET_UP = {
     },
     "transport/iwarp/tx.rs": {"Tx::new": VERB},
     "transport/roce/connected.rs": {"Connected::new": VERB},
+    "transport/roce/lanes.rs": {"Lanes::new": LINK, "Lane::new": LINK},
     "transport/roce/ns.rs": {"init": LINK, "begin": LINK, "List::enter": LINK, "Links::add": LINK},
     "transport/roce/qp.rs": {"RoceQp::new": VERB},
     "ucontext.rs": {"Ucontext::create": VERB, "Ucontext::take_slot": VERB},

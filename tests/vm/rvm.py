@@ -329,6 +329,10 @@ class Node:
         """What the netdev has sent."""
         return int(self.run(f"cat /sys/class/net/{netdev or self.netdev}/statistics/tx_bytes").out)
 
+    def rx_bytes(self, netdev=None):
+        """What the netdev has received."""
+        return int(self.run(f"cat /sys/class/net/{netdev or self.netdev}/statistics/rx_bytes").out)
+
     def link_add(self, name, netdev, kind="rurdma", check=True):
         return self.run(f"rdma link add {name} type {kind} netdev {netdev}", check=check)
 

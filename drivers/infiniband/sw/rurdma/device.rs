@@ -115,6 +115,8 @@ pub(crate) struct Device {
     pub(crate) transport: &'static dyn Transport,
     /// Does the work that cannot be done where it turns up.
     pub(crate) wq: Arc<WorkQueue>,
+    /// The same, of streams: on a CPU that is picked for it.
+    pub(crate) streams: Arc<WorkQueue>,
     /// Node GUID in wire order: EUI-64 of the MAC address, or of a random one where another link has
     /// that. It is settled when the registry has the link.
     guid: Atomic<u64>,
@@ -181,7 +183,7 @@ impl Device {
         let handle = new.handle()?;
         let stand_in = random_mac();
         let mac = mac_of(netdev, stand_in);
-        let wq = registry::workqueue()?;
+        let (wq, streams) = registry::workqueues()?;
         let kernel_memory = Memory::kernel()?;
         let groups = Groups::new(transport.max_mcast())?;
         let counters = Arc::new(Counters::new()?, GFP_KERNEL)?;
@@ -191,6 +193,7 @@ impl Device {
                 netdev: netdev.clone(),
                 transport,
                 wq,
+                streams,
                 guid: Atomic::new(guid_of(&mac, transport.guid_tag())),
                 stand_in,
                 qps <- ObjTable::new(),

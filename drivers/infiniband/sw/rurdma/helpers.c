@@ -9,6 +9,7 @@
 #include <linux/mm.h>
 #include <linux/moduleparam.h>
 #include <linux/rcupdate.h>
+#include <linux/sched/isolation.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/stat.h>
@@ -82,9 +83,21 @@ void *rurdma_memcpy(void *dst, const void *src, size_t len)
 	return memcpy(dst, src, len);
 }
 
-struct workqueue_struct *rurdma_alloc_workqueue(const char *name, bool reclaim)
+struct workqueue_struct *rurdma_alloc_workqueue(const char *name, bool reclaim, bool urgent)
 {
-	return alloc_workqueue("%s", (reclaim ? WQ_MEM_RECLAIM : 0) | WQ_UNBOUND, 0, name);
+	return alloc_workqueue("%s", (reclaim ? WQ_MEM_RECLAIM : 0) | (urgent ? WQ_HIGHPRI : 0) |
+			       WQ_UNBOUND, 0, name);
+}
+
+struct workqueue_struct *rurdma_alloc_percpu_workqueue(const char *name)
+{
+	return alloc_workqueue("%s", WQ_MEM_RECLAIM | WQ_PERCPU | WQ_HIGHPRI | WQ_CPU_INTENSIVE, 0,
+			       name);
+}
+
+bool rurdma_queue_work_on(unsigned int cpu, struct workqueue_struct *wq, struct work_struct *work)
+{
+	return queue_work_on(cpu, wq, work);
 }
 
 void rurdma_flush_workqueue(struct workqueue_struct *wq)
@@ -101,6 +114,21 @@ struct module *rurdma_this_module(void)
 bool rurdma_in_process_context(void)
 {
 	return !in_interrupt() && !irqs_disabled();
+}
+
+unsigned int rurdma_this_cpu(void)
+{
+	return raw_smp_processor_id();
+}
+
+int rurdma_other_cpu(void)
+{
+	unsigned int this = raw_smp_processor_id(), cpu;
+
+	rcu_read_lock();
+	cpu = cpumask_next_and_wrap(this, cpu_online_mask, housekeeping_cpumask(HK_TYPE_DOMAIN));
+	rcu_read_unlock();
+	return cpu < nr_cpu_ids && cpu != this ? cpu : -1;
 }
 
 bool rurdma_is_killed(void)
@@ -164,7 +192,7 @@ bool rurdma_thread_is_due(void)
 	return need_resched() || test_thread_flag(TIF_NEED_RESCHED_LAZY);
 }
 
-bool rurdma_thread_is_in_the_way(void)
+bool rurdma_others_wait(void)
 {
 	return rurdma_thread_is_due() || !single_task_running();
 }
@@ -492,6 +520,8 @@ static const struct rdma_stat_desc rurdma_counters[RURDMA_ALL_COUNTERS] = {
 	[RURDMA_COUNT_RECEIVER_NOT_READY].name = "receiver_not_ready",
 	[RURDMA_COUNT_CQ_OVERFLOWS].name = "cq_overflows",
 	[RURDMA_COUNT_MULTICAST_DROPPED].name = "multicast_dropped",
+	[RURDMA_COUNT_STREAMED].name = "streamed",
+	[RURDMA_COUNT_STREAM_DROPPED].name = "stream_dropped",
 	[RURDMA_COUNT_LINK_DOWNED].name = "link_downed",
 	[RURDMA_COUNT_KICKS].name = "kicks",
 	[RURDMA_COUNT_POLLED].name = "polled",

@@ -33,7 +33,9 @@ void rurdma_lockdep_threadable_exit(void);
 struct net_device *rurdma_notifier_dev(void *info);
 void *rurdma_memcpy(void *dst, const void *src, size_t len);
 
-struct workqueue_struct *rurdma_alloc_workqueue(const char *name, bool reclaim);
+struct workqueue_struct *rurdma_alloc_workqueue(const char *name, bool reclaim, bool urgent);
+struct workqueue_struct *rurdma_alloc_percpu_workqueue(const char *name);
+bool rurdma_queue_work_on(unsigned int cpu, struct workqueue_struct *wq, struct work_struct *work);
 void rurdma_flush_workqueue(struct workqueue_struct *wq);
 
 /* Threads; the caller has a reference to what is run, until it is stopped. */
@@ -46,7 +48,7 @@ void rurdma_thread_freeze(void);
 void rurdma_thread_going_to_sleep(void);
 void rurdma_thread_awake(void);
 bool rurdma_thread_is_due(void);
-bool rurdma_thread_is_in_the_way(void);
+bool rurdma_others_wait(void);
 void rurdma_thread_prefer(void);
 void rurdma_thread_nap(unsigned int us);
 
@@ -56,6 +58,8 @@ unsigned int rurdma_poll_us(void);
 
 /* Locked-memory account of the calling process; NULL: over its limit. */
 bool rurdma_in_process_context(void);
+unsigned int rurdma_this_cpu(void);
+int rurdma_other_cpu(void);
 bool rurdma_is_killed(void);
 void rurdma_cond_resched(void);
 struct module *rurdma_this_module(void);
@@ -105,6 +109,8 @@ enum rurdma_counter {
 	RURDMA_COUNT_RECEIVER_NOT_READY,
 	RURDMA_COUNT_CQ_OVERFLOWS,
 	RURDMA_COUNT_MULTICAST_DROPPED,
+	RURDMA_COUNT_STREAMED,
+	RURDMA_COUNT_STREAM_DROPPED,
 	RURDMA_COUNT_LINK_DOWNED,
 	RURDMA_COUNT_KICKS,
 	RURDMA_COUNT_POLLED,

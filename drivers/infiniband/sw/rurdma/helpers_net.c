@@ -252,9 +252,14 @@ void rurdma_tcp_skb_limits(const struct sock *sk, u32 *bytes, u32 *segs, u32 *wi
 	*window = READ_ONCE(tcp_sk(sk)->max_window);
 }
 
-int rurdma_tcp_read(struct sock *sk, void *data, sk_read_actor_t actor)
+u32 rurdma_tcp_unread(struct sock *sk)
 {
-	read_descriptor_t desc = { .arg.data = data, .count = 1 };
+	return tcp_inq(sk);
+}
+
+int rurdma_tcp_read(struct sock *sk, size_t count, void *data, sk_read_actor_t actor)
+{
+	read_descriptor_t desc = { .arg.data = data, .count = count };
 
 	return tcp_read_sock(sk, &desc, actor);
 }

@@ -65,7 +65,8 @@ bool rurdma_sk_writeable(const struct sock *sk);
 void rurdma_sk_clear_nospace(struct sock *sk);
 u32 rurdma_tcp_mss(const struct sock *sk);
 void rurdma_tcp_skb_limits(const struct sock *sk, u32 *bytes, u32 *segs, u32 *window);
-int rurdma_tcp_read(struct sock *sk, void *data, sk_read_actor_t actor);
+u32 rurdma_tcp_unread(struct sock *sk);
+int rurdma_tcp_read(struct sock *sk, size_t count, void *data, sk_read_actor_t actor);
 int rurdma_tcp_send(struct sock *sk, void *buf, size_t len);
 int rurdma_tcp_splice(struct sock *sk, const struct bio_vec *bv, unsigned long n, size_t len,
 		      bool more);

@@ -26,17 +26,21 @@ static REGISTRY: Slot<Registry> = Slot::new();
 pub(crate) struct Registry {
     /// Shared by all links.
     wq: Arc<WorkQueue>,
+    /// The same, for what streams.
+    streams: Arc<WorkQueue>,
     #[pin]
     links: Mutex<KVec<Arc<Device>>>,
 }
 
 /// Makes the registry: at the module's init.
 pub(crate) fn init() -> Result {
-    let wq = Arc::new(WorkQueue::new_reclaim(c"rurdma")?, GFP_KERNEL)?;
+    let wq = Arc::new(WorkQueue::new_urgent(c"rurdma")?, GFP_KERNEL)?;
+    let streams = Arc::new(WorkQueue::new_percpu(c"rurdma-streams")?, GFP_KERNEL)?;
     let late = wq.clone();
     REGISTRY.set(Arc::pin_init(
         pin_init!(Registry {
             wq,
+            streams,
             links <- new_mutex!(KVec::new(), "Registry::links"),
         }),
         GFP_KERNEL,
@@ -45,15 +49,17 @@ pub(crate) fn init() -> Result {
     linger::QUEUE.set(Arc::new(WorkQueue::new(c"rurdma-linger")?, GFP_KERNEL)?)
 }
 
-/// The workqueue of all links.
-pub(crate) fn workqueue() -> Result<Arc<WorkQueue>> {
-    Ok(REGISTRY.get().ok_or(ENODEV)?.wq.clone())
+/// The workqueues of all links: of what any CPU does, and of what streams.
+pub(crate) fn workqueues() -> Result<(Arc<WorkQueue>, Arc<WorkQueue>)> {
+    let registry = REGISTRY.get().ok_or(ENODEV)?;
+    Ok((registry.wq.clone(), registry.streams.clone()))
 }
 
 /// Waits for the work that was queued.
 pub(crate) fn flush() {
     if let Some(registry) = REGISTRY.get() {
         registry.wq.flush();
+        registry.streams.flush();
     }
 }
 

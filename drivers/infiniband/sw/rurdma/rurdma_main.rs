@@ -21,6 +21,7 @@ mod link;
 mod mcast;
 mod mr;
 mod mw;
+mod pauses;
 mod pd;
 mod proto;
 mod qp;

@@ -102,6 +102,8 @@ pub(crate) trait Transport: Sync {
     /// There may be work: do it. In ERROR, flush the send queue. With `More`, the caller sees to another call.
     /// Process context.
     fn run(&self, qp: &Arc<Qp>) -> Turn;
+    /// Place what has arrived and was left to the workqueue ([`Qp::queue_reader`]). Process context.
+    fn read(&self, _qp: &Arc<Qp>) {}
     /// The QP's timer has run down. Process context.
     fn timer(&self, _qp: &Arc<Qp>) {}
     /// The QP is being destroyed; nobody works on it any more.

@@ -3,6 +3,7 @@
 //! Threads of the kernel that watch something for a while, and sleep otherwise.
 
 use crate::bindings;
+use crate::kapi::task::others_wait;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 use kernel::error::from_err_ptr;
@@ -129,8 +130,7 @@ impl Me {
 
     /// Whether somebody else wants the CPU.
     pub(crate) fn is_in_the_way(&self) -> bool {
-        // SAFETY: Of the present CPU.
-        unsafe { bindings::rurdma_thread_is_in_the_way() }
+        others_wait()
     }
 
     /// Has the scheduler prefer the thread to those of users, as what interrupts do is: it has nine tenths of a CPU that

@@ -15,6 +15,7 @@
 
 pub mod access;
 pub mod atomic;
+pub mod bulk;
 pub mod ib;
 pub mod iwarp;
 pub mod owner;

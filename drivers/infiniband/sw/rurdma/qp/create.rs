@@ -12,6 +12,7 @@ use crate::kapi::rdma::ring::Ring;
 use crate::kapi::rdma::udata::Udata;
 use crate::kapi::sync::{new_spinlock_irq, Gate};
 use crate::kapi::table::Reserved;
+use crate::pauses::Pauses;
 use crate::proto::ring::queue::Producer;
 use crate::proto::wire::ib::QPN_GSI;
 use crate::proto::wqe::abi::{MAX_INLINE, MAX_SGE, SEND_EXT, SEND_HDR, SGE_SIZE, WQE_UNIT};
@@ -196,6 +197,9 @@ impl Qp {
                 user_side <- new_mutex!(user_side, "Qp::user_side"),
                 work <- new_work!("Qp::work"),
                 clock <- new_delayed_work!("Qp::clock"),
+                reader <- new_work!("Qp::reader"),
+                pauses: Pauses::new(),
+                reader_pauses: Pauses::new(),
             }),
             GFP_KERNEL,
         );

@@ -10,7 +10,9 @@ use crate::kapi::rdma::mmap::Mapping;
 use crate::kapi::rdma::qp::{QpCap, QpHandle, QpState};
 use crate::kapi::rdma::ring::Ring;
 use crate::kapi::sync::{Gate, SpinLockIrq, Turn};
+use crate::kapi::task::Cpu;
 use crate::kapi::timer;
+use crate::pauses::Pauses;
 use crate::pd::Pd;
 use crate::proto::ring::queue::Producer;
 use crate::proto::wqe::send::SendLimits;
@@ -111,6 +113,12 @@ pub(crate) struct Qp {
     /// The transport's timer.
     #[pin]
     clock: DelayedWork<Qp, 1>,
+    /// Places what a peer streams.
+    #[pin]
+    reader: Work<Qp, 2>,
+    /// Of the works.
+    pauses: Pauses,
+    reader_pauses: Pauses,
 }
 
 impl_has_delayed_work! {
@@ -119,6 +127,7 @@ impl_has_delayed_work! {
 
 impl_has_work! {
     impl HasWork<Self> for Qp { self.work }
+    impl HasWork<Self, 2> for Qp { self.reader }
 }
 
 /// What can be modified and queried.
@@ -197,6 +206,16 @@ impl Qp {
         let _ = self.dev.wq.queue().enqueue::<_, 0>(self.clone());
     }
 
+    /// The same on a CPU that is picked for it, as what streams is worth one. Any context.
+    pub(crate) fn queue_work_on(self: &Arc<Self>, cpu: Cpu) {
+        self.dev.streams.enqueue_on::<_, 0>(cpu, self);
+    }
+
+    /// Has what has arrived read by that CPU. Any context.
+    pub(crate) fn queue_reader_on(self: &Arc<Self>, cpu: Cpu) {
+        self.dev.streams.enqueue_on::<_, 2>(cpu, self);
+    }
+
     /// Has the transport called in `ms` milliseconds. Any context.
     pub(crate) fn arm_timer(self: &Arc<Self>, ms: u32) {
         timer::arm::<Qp, 1>(self.dev.wq.queue(), self, ms);
@@ -253,10 +272,23 @@ impl WorkItem<1> for Qp {
     }
 }
 
+impl WorkItem<2> for Qp {
+    type Pointer = Arc<Qp>;
+
+    fn run(this: Arc<Qp>) {
+        this.reader_pauses.work(|| {
+            if this.gate.enter() {
+                this.dev.transport.read(&this);
+                this.gate.leave();
+            }
+        });
+    }
+}
+
 impl WorkItem for Qp {
     type Pointer = Arc<Qp>;
 
     fn run(this: Arc<Qp>) {
-        this.kick();
+        this.pauses.work(|| this.kick());
     }
 }

@@ -87,16 +87,32 @@ impl LockedSock {
     }
 
     /// Reads what has been received: `f` gets piece after piece and says how many bytes of it it
-    /// has used up. With zero the reading ends, and what is left is there for the next call. Returns
-    /// the number of bytes used up.
+    /// has used up. With zero the reading ends, and what is left is there for the next call; it ends, too, with the piece
+    /// that makes it `budget` bytes. Returns the number of bytes used up.
     #[inline]
-    pub(crate) fn read<F: FnMut(&SkbChunk<'_>) -> usize>(&self, mut f: F) -> Result<usize> {
+    pub(crate) fn read<F: FnMut(&SkbChunk<'_>) -> usize>(
+        &self,
+        budget: usize,
+        mut f: F,
+    ) -> Result<usize> {
         // SAFETY: The lock is held; `f` lives throughout the call, and `read_actor::<F>` is what
         // knows its type.
         let ret = unsafe {
-            bindings::rurdma_tcp_read(self.as_ptr(), (&raw mut f).cast(), Some(read_actor::<F>))
+            bindings::rurdma_tcp_read(
+                self.as_ptr(),
+                budget,
+                (&raw mut f).cast(),
+                Some(read_actor::<F>),
+            )
         };
         length(ret)
+    }
+
+    /// Bytes that can be read.
+    #[inline]
+    pub(crate) fn unread(&self) -> usize {
+        // SAFETY: The lock is held.
+        unsafe { bindings::rurdma_tcp_unread(self.as_ptr()) as usize }
     }
 
     /// Sends `frags` by reference, without waiting: returns how many bytes were taken, EAGAIN if
@@ -179,8 +195,11 @@ unsafe extern "C" fn read_actor<F: FnMut(&SkbChunk<'_>) -> usize>(
     // SAFETY: `tcp_read_sock()` gives a valid skb and a range of it.
     let chunk = unsafe { SkbChunk::new(skb, Block::head(skb), offset as usize, len) };
 
+    let used = f(&chunk).min(len);
+    // SAFETY: As above: it is nobody else's. With zero `tcp_read_sock()` ends.
+    unsafe { (*desc).count = (*desc).count.saturating_sub(used) };
     // An skb has less than 2 GiB.
-    f(&chunk).min(len) as c_int
+    used as c_int
 }
 
 /// The callbacks of a socket before we put ours there: functions of the TCP stack.

@@ -44,6 +44,24 @@ pub(crate) struct SuperPacket<'a> {
 const MAX_DATAGRAMS: usize = 512;
 
 impl SuperPacket<'_> {
+    /// Bytes behind the UDP header, of all of them.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Keeps them for longer. Any context.
+    pub(crate) fn keep(&self) -> KeptPackets {
+        // SAFETY: As for `Datagram::keep()`.
+        // INVARIANT: The same skb.
+        unsafe {
+            bindings::rurdma_skb_get(self.skb.cast_mut());
+            KeptPackets(SuperPacket {
+                ip: slice::from_raw_parts(self.ip.as_ptr(), self.ip.len()),
+                ..*self
+            })
+        }
+    }
+
     /// The datagrams, in the order in which they were sent.
     pub(crate) fn datagrams(&self) -> impl Iterator<Item = Datagram<'_>> {
         let step = self.chunk.max(1);
@@ -138,6 +156,30 @@ impl KeptDatagram {
 }
 
 impl Drop for KeptDatagram {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::rurdma_skb_consume(self.0.skb.cast_mut()) };
+    }
+}
+
+/// Datagrams that came as one, and are kept.
+///
+/// # Invariants
+///
+/// We own a reference to their skb.
+pub(crate) struct KeptPackets(SuperPacket<'static>);
+
+// SAFETY: An skb may be read, and given back, from any thread.
+unsafe impl Send for KeptPackets {}
+
+impl KeptPackets {
+    /// The datagrams.
+    pub(crate) fn get(&self) -> &SuperPacket<'_> {
+        &self.0
+    }
+}
+
+impl Drop for KeptPackets {
     fn drop(&mut self) {
         // SAFETY: By the type invariant.
         unsafe { bindings::rurdma_skb_consume(self.0.skb.cast_mut()) };

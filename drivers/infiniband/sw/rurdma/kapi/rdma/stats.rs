@@ -32,6 +32,10 @@ pub(crate) enum Counter {
     CqOverflows = bindings::rurdma_counter_RURDMA_COUNT_CQ_OVERFLOWS,
     /// Multicast packets that found too many others waiting.
     MulticastDropped = bindings::rurdma_counter_RURDMA_COUNT_MULTICAST_DROPPED,
+    /// Arrivals of streams that a worker has placed.
+    Streamed = bindings::rurdma_counter_RURDMA_COUNT_STREAMED,
+    /// Super-packets of streams that were dropped, as too many others waited.
+    StreamDropped = bindings::rurdma_counter_RURDMA_COUNT_STREAM_DROPPED,
     /// How often the port went from active to down.
     LinkDowned = bindings::rurdma_counter_RURDMA_COUNT_LINK_DOWNED,
     /// Posts that came by a system call.

@@ -105,6 +105,12 @@ impl Transport for Iwarp {
         qp.streaming().map_or(Turn::Done, |qp| qp.stream_run())
     }
 
+    fn read(&self, qp: &Arc<Qp>) {
+        if let Some(qp) = qp.streaming() {
+            qp.stream_read();
+        }
+    }
+
     fn destroy_qp(&self, qp: &Arc<Qp>) {
         if let Some(qp) = qp.streaming() {
             qp.stream_forget();

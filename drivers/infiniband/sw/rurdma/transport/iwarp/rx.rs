@@ -5,6 +5,7 @@
 //! Runs with the socket's lock held, mostly in softirq. Payload is copied once, straight to where it
 //! belongs, and summed on the way.
 
+mod reader;
 mod rfc7306;
 mod told;
 
@@ -21,6 +22,7 @@ use crate::kapi::sync::Turn;
 use crate::mr::sges::{locate, scatter};
 use crate::mr::{Held, Whose};
 use crate::proto::access::{refusal, Access, Denied};
+use crate::proto::bulk::Bulk;
 use crate::proto::iwarp::negotiate::RtrPlan;
 use crate::proto::iwarp::orders::{Expect, Inbound};
 use crate::proto::iwarp::rx::{Event, Message, Payload, Receiver, RxConfig, Segment, Target, Want};
@@ -49,6 +51,17 @@ pub(super) struct Rx {
     plan: RtrPlan,
     /// Something came that the sending side has to act on.
     answer: bool,
+    /// Whether what the peer reads is a stream.
+    asked: Bulk,
+}
+
+/// What there is to send after something was received.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Answer {
+    Nothing,
+    Something,
+    /// It is much, and there will be more.
+    Stream,
 }
 
 impl Rx {
@@ -64,6 +77,15 @@ impl Rx {
             response_at: 0,
             plan: RtrPlan::ClientServer,
             answer: false,
+            asked: Bulk::default(),
+        }
+    }
+
+    fn take_answer(&mut self) -> Answer {
+        match core::mem::take(&mut self.answer) {
+            false => Answer::Nothing,
+            true if self.asked.is_stream() => Answer::Stream,
+            true => Answer::Something,
         }
     }
 
@@ -81,6 +103,7 @@ impl Rx {
             rfc7306: true,
         });
         self.have_recv = false;
+        self.asked = Bulk::default();
         self.plan = params.plan;
     }
 }
@@ -110,22 +133,27 @@ fn tagged_error(error: Denied) -> Failure {
 }
 
 impl StreamQp<'_> {
-    /// Takes everything that the socket has, whose lock is held; in ERROR, flushes the receive that
-    /// is in progress. Any context. True if there may be something to send now.
-    pub(super) fn receive(&self, sk: &LockedSock) -> bool {
-        let mut answer = false;
+    /// Takes what the socket has, whose lock is held, up to the piece that makes it `budget` bytes; in ERROR, flushes the
+    /// receive that is in progress. Any context.
+    fn receive(&self, sk: &LockedSock, budget: usize) -> Answer {
+        let mut answer = Answer::Nothing;
         let turn = self.stream().rx.run(|rx| {
             // A read error is a connection that is gone: `state_change` tells.
-            let _ = sk.read(|chunk| rx.chunk(self, chunk));
+            let _ = sk.read(budget, |chunk| rx.chunk(self, chunk));
             self.end_receive(rx);
-            answer |= core::mem::take(&mut rx.answer);
+            answer = answer.max(rx.take_answer());
             Turn::Done
         });
-        // Who leaves a note is not the socket, which calls one at a time: it is the flush of an ERROR.
+        self.received(turn);
+        answer
+    }
+
+    /// The end of a turn of the receiving side. Who leaves a note is not the socket, which calls one at a time: it is
+    /// the flush of an ERROR.
+    fn received(&self, turn: Turn) {
         if turn == Turn::More {
             self.queue_work();
         }
-        answer
     }
 
     /// In ERROR, flushes the receive that is in progress: after whoever is receiving now, so that what the caller
@@ -452,6 +480,7 @@ impl Rx {
                 cause: Cause::Access,
             });
         }
+        self.asked.arrived(request.size as usize);
         self.request(qp, msn, Inbound::Read(request))
     }
 

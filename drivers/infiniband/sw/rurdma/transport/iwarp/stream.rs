@@ -15,6 +15,7 @@ use crate::kapi::net::socket::{LockedSock, Socket};
 use crate::kapi::rdma::attr::access;
 use crate::kapi::rdma::qp::QpState;
 use crate::kapi::sync::{new_spinlock_irq, Owner, SpinLockIrq, Turn};
+use crate::kapi::task::Cpu;
 use crate::proto::iwarp::orders::{Inbound, InboundReads, Order, OutboundReads};
 use crate::proto::wire::rdmap::ReadRequest;
 use crate::proto::wire::terminate::{TermError, TerminateBody};
@@ -24,7 +25,7 @@ use crate::transport::TransportQp;
 use core::ops::Deref;
 use kernel::alloc::flags::GFP_KERNEL;
 use kernel::prelude::*;
-use kernel::sync::atomic::ordering::{Acquire, Full, Relaxed, Release};
+use kernel::sync::atomic::ordering::{Acquire, Relaxed, Release};
 use kernel::sync::atomic::Atomic;
 use kernel::sync::Arc;
 use kernel::time::delay::fsleep;
@@ -132,6 +133,9 @@ pub(crate) struct Stream {
     pub(super) may_send: Atomic<bool>,
     /// The socket has data that process context is to read.
     pub(super) unread: Atomic<bool>,
+    /// What arrives, as [`Bulk::to_bits`]. Changed with the socket's lock held,
+    /// and forgotten with the connection.
+    pub(super) arrivals: Atomic<u32>,
     /// Requests of the peer wait for their turn. Changed with `shared` locked.
     asked: Atomic<bool>,
     /// Close the connection when everything posted is sent. Changed with `shared` locked.
@@ -148,6 +152,7 @@ impl Stream {
                 shared <- new_spinlock_irq!(Shared::idle(), "Stream::shared"),
                 may_send: Atomic::new(false),
                 unread: Atomic::new(false),
+                arrivals: Atomic::new(0),
                 asked: Atomic::new(false),
                 draining: Atomic::new(false),
             }),
@@ -162,6 +167,7 @@ impl Stream {
         let mut shared = self.shared.lock();
         self.note_asked(&new);
         self.draining.store(false, Relaxed);
+        self.arrivals.store(0, Relaxed);
         core::mem::replace(&mut *shared, new)
     }
 
@@ -343,45 +349,12 @@ impl<'a> StreamQp<'a> {
         Ok(())
     }
 
-    /// The socket has data. With the socket's lock held, any context.
-    pub(super) fn stream_data_ready(&self, sk: &LockedSock) {
-        if !self.gate.enter() {
-            return;
-        }
-        if self.receive(sk) {
-            self.transmit(Context::Callback(sk));
-        }
-        self.gate.leave();
-    }
-
-    /// The socket has data that came while its lock was held in process context (see
-    /// [`LockedSock::in_backlog`]). Whoever sends reads it next, as it is mostly he who had the lock.
-    pub(super) fn stream_data_waits(&self) {
-        if !self.gate.enter() {
-            return;
-        }
-        self.stream().unread.store(true, Relaxed);
-        if self.stream().tx.run(|_| Turn::More) == Turn::More {
-            self.queue_work();
-        }
-        self.gate.leave();
-    }
-
-    /// Reads what [`Self::stream_data_waits`] left. Process context.
-    pub(super) fn read_waiting(&self, socket: &Socket) {
-        let unread = &self.stream().unread;
-        if unread.load(Relaxed) && unread.xchg(false, Full) {
-            // What there is to answer is sent by whoever called this.
-            socket.with_lock(|sk| self.receive(sk));
-        }
-    }
-
-    /// The socket has room again. With the socket's lock held, any context.
+    /// The socket has room again, which whoever streams has filled. With the socket's lock held, any context.
     pub(super) fn stream_write_space(&self, sk: &LockedSock) {
         if !self.gate.enter() {
             return;
         }
-        self.transmit(Context::Callback(sk));
+        self.transmit_elsewhere(Context::Callback(sk));
         self.gate.leave();
     }
 
@@ -492,7 +465,20 @@ impl<'a> StreamQp<'a> {
         }
     }
 
-    /// The same; with `More`, the caller sees to another call.
+    /// The same on another CPU, if there is one: where much is to be sent, this one is the peer's, or his reader's, which
+    /// have enough to do with it.
+    pub(super) fn transmit_elsewhere(&self, context: Context<'_>) {
+        match Cpu::other() {
+            Some(cpu) => {
+                if self.stream().tx.run(|_| Turn::More) == Turn::More {
+                    self.queue_work_on(cpu);
+                }
+            }
+            None => self.transmit(context),
+        }
+    }
+
+    /// As [`Self::transmit`]; with `More`, the caller sees to another call.
     fn try_transmit(&self, context: Context<'_>) -> Turn {
         self.stream().tx.run(|tx| match tx.turn(self, context) {
             Turn::Done if !context.may_read() && self.stream().unread.load(Relaxed) => Turn::More,

@@ -23,6 +23,7 @@ use kernel::sync::Arc;
 
 mod connected;
 mod datagram;
+mod lanes;
 pub(crate) mod ns;
 pub(crate) mod out;
 mod packet;

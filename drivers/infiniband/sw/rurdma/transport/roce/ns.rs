@@ -9,6 +9,7 @@
 //! leaves. Nothing that this takes waits for either. No module is loaded for it: IPv4 and IPv6 are built in
 //! (CONFIG_IPV6 is yes or no), and where IPv6 is switched off no socket of it is asked for.
 
+use super::lanes::Lanes;
 use super::receive;
 use crate::device::Device;
 use crate::kapi::net::netdev::NetNs;
@@ -54,6 +55,7 @@ pub(super) struct Links {
     qps: Arc<ObjTable<Qp>>,
     #[pin]
     links: SpinLockIrq<KVec<Arc<Device>>>,
+    lanes: Lanes,
 }
 
 /// At the module's init.
@@ -156,12 +158,13 @@ impl List {
             return open.links.add(dev);
         }
         let id = net.id();
-        let qps = number::table()?;
+        let (qps, lanes) = (number::table()?, Lanes::new()?);
         let links = Arc::pin_init(
             try_pin_init!(Links {
                 net: id,
                 qps,
                 links <- new_spinlock_irq!(KVec::new(), "Links::links"),
+                lanes,
             }),
             GFP_KERNEL,
         )?;
@@ -249,6 +252,8 @@ impl Links {
 
 impl Datagrams for Links {
     fn received(this: ArcBorrow<'_, Self>, packets: &SuperPacket<'_>) {
-        receive::packets(&this, packets);
+        if !this.lanes.take(this, packets) {
+            receive::packets(&this, packets, false);
+        }
     }
 }

@@ -94,6 +94,8 @@ pub(super) struct Out {
     id: u16,
     /// A page was used up in this turn.
     much: bool,
+    /// Bytes that were sent in it.
+    sent: usize,
 }
 
 impl Out {
@@ -106,6 +108,7 @@ impl Out {
             written: 0,
             id: 0,
             much: false,
+            sent: 0,
         }
     }
 
@@ -210,6 +213,7 @@ impl Out {
             self.commit();
         }
         self.written = 0;
+        self.sent += bytes;
         let Some(mut skb) = self.skb.take() else {
             return;
         };
@@ -232,10 +236,11 @@ impl Out {
         }
     }
 
-    /// The turn is over: large pages are given back.
-    pub(super) fn rest(&mut self) {
+    /// The turn is over: large pages are given back. Says how many bytes were sent in it.
+    pub(super) fn rest(&mut self) -> usize {
         let large = |page: &mut TxPage| page.size() > PAGE_SIZE << ORDER_LITTLE;
         drop(self.page.take_if(large));
         self.much = false;
+        core::mem::take(&mut self.sent)
     }
 }

@@ -8,6 +8,7 @@ use crate::kapi::rdma::av::Av;
 use crate::kapi::rdma::qp::{QpKind, QpState};
 use crate::kapi::rdma::qp_attr::{PathQuery, QpAttr, QpQuery};
 use crate::kapi::sync::{new_spinlock_irq, Owner, SpinLockIrq, Turn};
+use crate::kapi::task::Cpu;
 use crate::proto::ib::cut::Mtu;
 use crate::proto::ib::requester::Limits;
 use crate::proto::serial::Psn;
@@ -37,6 +38,8 @@ pub(crate) struct RoceQp {
     pub(super) tx: Owner<Tx>,
     /// The last turn ended for want of memory.
     pub(super) starved: Atomic<bool>,
+    /// What is sent is a stream.
+    pub(super) streams: Atomic<bool>,
 }
 
 /// Where to, and how.
@@ -79,6 +82,7 @@ impl RoceQp {
                 connected <- new_spinlock_irq!(connected, "RoceQp::connected"),
                 tx: Owner::new(Tx::new()),
                 starved: Atomic::new(false),
+                streams: Atomic::new(false),
             }),
             GFP_KERNEL,
         )
@@ -170,7 +174,23 @@ impl Qp {
         }
     }
 
-    /// The same; with `More`, the caller sees to another call.
+    /// The same for a receiver that has made room, or been asked: on another CPU, if there is one, where much is to be
+    /// sent, as this one is the peer's. Any context without a spinlock.
+    pub(super) fn roce_answer(self: &Arc<Self>) {
+        let Some(roce) = self.roce() else {
+            return;
+        };
+        match Cpu::other().filter(|_| roce.streams.load(Relaxed)) {
+            Some(cpu) => {
+                if roce.tx.run(|_| Turn::More) == Turn::More {
+                    self.queue_work_on(cpu);
+                }
+            }
+            None => self.roce_transmit(),
+        }
+    }
+
+    /// As [`Self::roce_transmit`]; with `More`, the caller sees to another call.
     fn roce_run(self: &Arc<Self>) -> Turn {
         self.roce()
             .map_or(Turn::Done, |roce| roce.tx.run(|tx| tx.turn(self)))

@@ -134,14 +134,14 @@ impl Drop for Target {
         let due = batch.due;
         drop(batch);
         if due {
-            qp.roce_transmit();
+            qp.roce_answer();
         }
         qp.gate.leave();
     }
 }
 
-/// Packets have come for some of these links.
-pub(super) fn packets(links: &Links, packets: &SuperPacket<'_>) {
+/// Packets have come for some of these links; `streamed`: a worker has them. Any context without a lock.
+pub(super) fn packets(links: &Links, packets: &SuperPacket<'_>, streamed: bool) {
     let Some(fields) = IpFields::read(packets.ip) else {
         return;
     };
@@ -160,6 +160,9 @@ pub(super) fn packets(links: &Links, packets: &SuperPacket<'_>) {
             // The old one goes first.
             drop(target.take());
             target = qp_of(links, r.packet.qpn, &src, &dst).and_then(Target::new);
+            if let Some(t) = target.as_ref().filter(|_| streamed) {
+                t.qp.dev.counters.count(Counter::Streamed);
+            }
         }
         if let Some(Target { qp, batch }) = &mut target {
             if arrives(&qp.dev, &d, &bth, &fields, &mut ids) {

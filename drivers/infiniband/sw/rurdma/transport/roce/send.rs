@@ -14,6 +14,7 @@ use crate::kapi::time;
 use crate::mr::sges::{gather, locate_in};
 use crate::mr::{key_index, Held, Whose};
 use crate::proto::access::{Access, Denied};
+use crate::proto::bulk::Bulk;
 use crate::proto::ib::burst::MAX_PACKETS;
 use crate::proto::ib::requester::{Kind, Next, Request};
 use crate::proto::ib::responses::Next as Answer;
@@ -65,6 +66,8 @@ pub(super) struct Tx {
     answering: bool,
     /// Datagrams that were sent, which their numbers count.
     datagrams: u32,
+    /// Whether what is sent is a stream.
+    bulk: Bulk,
 }
 
 impl Tx {
@@ -75,6 +78,7 @@ impl Tx {
             out: Out::new(),
             answering: false,
             datagrams: 0,
+            bulk: Bulk::default(),
         }
     }
 
@@ -106,7 +110,11 @@ impl Tx {
         let mut way = Way::new(&qp.dev, net.as_ref());
         let turn = self.packets(qp, roce, &mut way);
         self.out.send(&mut way);
-        self.out.rest();
+        let sent = self.out.rest();
+        if sent != 0 {
+            self.bulk.arrived(sent);
+            roce.streams.store(self.bulk.is_stream(), Relaxed);
+        }
         turn
     }
 

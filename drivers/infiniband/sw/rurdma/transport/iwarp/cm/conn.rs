@@ -172,7 +172,7 @@ impl WorkItem<1> for Conn {
 impl SocketEvents for Conn {
     fn data_ready(this: ArcBorrow<'_, Self>, sk: &LockedSock) {
         match this.stream().as_ref().and_then(Qp::streaming) {
-            Some(qp) if sk.in_backlog() => qp.stream_data_waits(),
+            Some(qp) if sk.in_backlog() => qp.stream_data_waits(sk),
             Some(qp) => qp.stream_data_ready(sk),
             None => this.queue_borrowed(),
         }
@@ -447,6 +447,11 @@ impl Conn {
         self.arm(ms);
     }
 
+    /// Its socket.
+    pub(crate) fn socket(&self) -> Arc<Socket> {
+        self.socket.clone()
+    }
+
     fn stream(&self) -> Option<Arc<Qp>> {
         self.notes.lock().stream.clone()
     }
@@ -474,7 +479,7 @@ impl Conn {
             qp
         };
         if let Some(qp) = qp.streaming() {
-            qp.stream_data_ready(sk);
+            qp.stream_last_data(sk);
             qp.stream_peer_closed(end == PeerEnd::Broken);
         }
     }

@@ -72,7 +72,7 @@ pub(super) fn receive(socket: &Socket, rx: &mut MpaRx) -> Received {
     socket.with_lock(|sk| {
         let mut frame = Ok(rx.frame().copied());
         // What cannot be read shows as closed.
-        let _ = sk.read(|chunk| {
+        let _ = sk.read(usize::MAX, |chunk| {
             let mut used = 0;
             while let Ok(None) = frame {
                 let want = rx.want();
@@ -100,7 +100,7 @@ pub(super) fn receive(socket: &Socket, rx: &mut MpaRx) -> Received {
 pub(super) fn discard(socket: &Socket) -> bool {
     socket.with_lock(|sk| {
         // A connection that cannot be read is closed.
-        let _ = sk.read(|chunk| chunk.len());
+        let _ = sk.read(usize::MAX, |chunk| chunk.len());
         sk.peer_closed()
     })
 }
