@@ -319,8 +319,9 @@ impl Pair {
                     self.back.send(&header, &value.to_ne_bytes()),
                     Ok(Some(Message::ReadResponse))
                 );
-                assert_eq!(self.outbound.response(9, 0, 8, true), Ok(0));
-                (self.outbound.complete().unwrap().cookie as usize, value)
+                let mut order = self.outbound.complete().unwrap();
+                assert_eq!(order.response(9, 0, 8, true), Ok(0));
+                (order.cookie as usize, value)
             }
         };
         self.inbound.retire();
@@ -497,7 +498,7 @@ fn responses_that_lie() {
     // The second before the first.
     assert_eq!(queue().atomic_response(2), Err(TermError::RDMAP_OPERATION));
     assert_eq!(
-        queue().response(0, 0, 8, true),
+        queue().oldest().copied().unwrap().response(0, 0, 8, true),
         Err(TermError::RDMAP_OPCODE)
     );
     // One of them twice.

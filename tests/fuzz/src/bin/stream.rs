@@ -9,7 +9,7 @@ use rurdma_fuzz::proto::iwarp::orders::{Expect, InboundReads, Order, OutboundRea
 use rurdma_fuzz::proto::iwarp::rx::{Event, Message, Receiver, RxConfig, Target, Want};
 use rurdma_fuzz::proto::wire::crc::Crc32c as _;
 use rurdma_fuzz::proto::wire::rdmap::{AtomicRequest, Opcode};
-use rurdma_fuzz::proto::wire::terminate::Terminate;
+use rurdma_fuzz::proto::wire::terminate::{TermError, Terminate};
 use rurdma_fuzz::{Input, Sum};
 
 fuzz_target!(|bytes: &[u8]| {
@@ -22,6 +22,8 @@ fuzz_target!(|bytes: &[u8]| {
     let step = usize::from(input.byte()) + 1;
     let mut rx = Receiver::new(config);
     let mut reads = OutboundReads::new(vec![Order::EMPTY; 4], 4);
+    // The read that is being answered.
+    let mut answered = None;
     let mut inbound = InboundReads::new(2);
     for i in 0..u32::from(flags >> 4 & 7) {
         let expect = if i % 2 == 0 {
@@ -73,9 +75,14 @@ fuzz_target!(|bytes: &[u8]| {
                 length += u64::from(s.len);
                 match (s.op, s.target) {
                     (Opcode::ReadResponse, Target::Tagged { stag, to }) => {
-                        reads.response(stag, to, s.len, s.last).map(|off| {
-                            assert!(off + s.len <= 255);
-                        })
+                        match answered.or(reads.oldest().copied()) {
+                            Some(mut order) => {
+                                let off = order.response(stag, to, s.len, s.last);
+                                answered = (!s.last).then_some(order);
+                                off.map(|off| assert!(off + s.len <= 255))
+                            }
+                            None => Err(TermError::RDMAP_OPCODE),
+                        }
                     }
                     _ => Ok(()),
                 }

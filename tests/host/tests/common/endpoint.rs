@@ -85,6 +85,8 @@ pub(super) struct Endpoint {
     /// With their numbers.
     pub(super) work: VecDeque<(u64, Work)>,
     pub(super) reads: OutboundReads<Vec<Order>>,
+    /// The read that is being answered.
+    answered: Option<Order>,
     inbound: InboundReads,
     msn: [Msn; 2],
     pub(super) received: Vec<(Vec<u8>, bool, Option<u32>)>,
@@ -142,6 +144,7 @@ impl Endpoint {
             rtr_seen: false,
             work: (0..).zip(work).collect(),
             reads: OutboundReads::new(vec![Order::EMPTY; 16], 0),
+            answered: None,
             inbound: InboundReads::new(0),
             msn: [Msn::FIRST; 2],
             received: Vec::new(),
@@ -330,7 +333,12 @@ impl Endpoint {
                 Place::Memory(off as usize)
             }
             (Opcode::ReadResponse, Target::Tagged { stag, to }) => {
-                self.reads.response(stag, to, s.len, s.last)?;
+                let mut order = match self.answered {
+                    Some(order) => order,
+                    None => *self.reads.oldest().ok_or(TermError::RDMAP_OPCODE)?,
+                };
+                order.response(stag, to, s.len, s.last)?;
+                self.answered = (!s.last).then_some(order);
                 let off = self
                     .region
                     .check(Access::LocalWrite, to, s.len.into())

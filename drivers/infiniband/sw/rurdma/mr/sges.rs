@@ -38,7 +38,7 @@ pub(crate) fn scatter(
     held: &mut Held,
     qp: &Qp,
     pd: u64,
-    find: impl Fn(u64) -> Option<(Sge, u64)>,
+    mut find: impl FnMut(u64) -> Option<(Sge, u64)>,
     mut offset: u64,
     chunk: &SkbChunk<'_>,
     mut from: usize,

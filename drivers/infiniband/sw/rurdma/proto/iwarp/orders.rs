@@ -89,9 +89,33 @@ pub struct Order {
 }
 
 impl Order {
-    /// Bytes that have come.
-    pub const fn done(&self) -> u32 {
-        self.done
+    /// Checks the header of a read response segment against the request, which is to be the oldest: same buffer, next
+    /// offset, no more than was asked for. Returns the offset of the segment in what was asked for.
+    pub fn response(&mut self, stag: u32, to: u64, len: u32, last: bool) -> Result<u32, TermError> {
+        let Expect::Read {
+            stag: sink,
+            to: base,
+            size,
+        } = self.expect
+        else {
+            return Err(TermError::RDMAP_OPCODE);
+        };
+        let offset = self.done;
+        // An empty segment addresses nothing (RFC 5041 section 7.1 checks non-empty ones only).
+        if len != 0 {
+            if stag != sink {
+                return Err(TermError::DDP_INVALID_STAG);
+            }
+            if to != base.wrapping_add(u64::from(offset)) || len > size.saturating_sub(offset) {
+                return Err(TermError::DDP_BOUNDS);
+            }
+        }
+        self.done = offset.saturating_add(len);
+        // The peer must not claim to be done before it is.
+        if last && self.done != size {
+            return Err(TermError::RDMAP_STREAM);
+        }
+        Ok(offset)
     }
 
     /// An unused slot.
@@ -172,40 +196,7 @@ impl<S: DerefMut<Target = [Order]>> OutboundReads<S> {
         self.slots.get(self.head)
     }
 
-    /// Checks the header of a read response segment against the oldest request: same buffer, next
-    /// offset, no more than was asked for. Returns the offset of the segment in what was asked for.
-    pub fn response(&mut self, stag: u32, to: u64, len: u32, last: bool) -> Result<u32, TermError> {
-        let Some(Expect::Read {
-            stag: sink,
-            to: base,
-            size,
-        }) = self.oldest().map(|o| o.expect)
-        else {
-            return Err(TermError::RDMAP_OPCODE);
-        };
-        let order = self
-            .slots
-            .get_mut(self.head)
-            .ok_or(TermError::RDMAP_OPCODE)?;
-        let offset = order.done;
-        // An empty segment addresses nothing (RFC 5041 section 7.1 checks non-empty ones only).
-        if len != 0 {
-            if stag != sink {
-                return Err(TermError::DDP_INVALID_STAG);
-            }
-            if to != base.wrapping_add(u64::from(offset)) || len > size.saturating_sub(offset) {
-                return Err(TermError::DDP_BOUNDS);
-            }
-        }
-        order.done = offset.saturating_add(len);
-        // The peer must not claim to be done before it is.
-        if last && order.done != size {
-            return Err(TermError::RDMAP_STREAM);
-        }
-        Ok(offset)
-    }
-
-    /// The message of the last [`Self::response`] is complete: takes the oldest request out.
+    /// The response has come ([`Order::response`]): takes the oldest request out.
     pub fn complete(&mut self) -> Option<Order> {
         let order = *self.oldest()?;
         self.head += 1;

@@ -5,6 +5,7 @@
 //! Runs with the socket's lock held, mostly in softirq. Payload is copied once, straight to where it
 //! belongs, and summed on the way.
 
+mod answered;
 mod reader;
 mod rfc7306;
 mod told;
@@ -28,9 +29,10 @@ use crate::proto::iwarp::orders::{Expect, Inbound};
 use crate::proto::iwarp::rx::{Event, Message, Payload, Receiver, RxConfig, Segment, Target, Want};
 use crate::proto::wire::rdmap::{Opcode, ReadRequest};
 use crate::proto::wire::terminate::{TermError, Terminate};
-use crate::proto::wqe::abi::{Cqe, Sge};
+use crate::proto::wqe::abi::Cqe;
 use crate::qp::{Cause, Qp};
 use crate::rq::{RecvWr, TakeError};
+use answered::Answered;
 use kernel::prelude::*;
 use kernel::sync::atomic::ordering::Release;
 use kernel::time::delay::fsleep;
@@ -45,6 +47,8 @@ pub(super) struct Rx {
     have_recv: bool,
     /// Receives that are complete. Empty from one piece of the stream to the next.
     told: Told,
+    /// The read that is being answered, if something of that has come.
+    answered: Option<Answered>,
     /// Where the segment of a Read Response that is in progress begins in what was asked for.
     response_at: u32,
     /// What a responder waits for.
@@ -74,6 +78,7 @@ impl Rx {
             recv: RecvWr::empty(),
             have_recv: false,
             told: Told::new(),
+            answered: None,
             response_at: 0,
             plan: RtrPlan::ClientServer,
             answer: false,
@@ -103,6 +108,7 @@ impl Rx {
             rfc7306: true,
         });
         self.have_recv = false;
+        self.answered = None;
         self.asked = Bulk::default();
         self.plan = params.plan;
     }
@@ -157,7 +163,7 @@ impl StreamQp<'_> {
     }
 
     /// In ERROR, flushes the receive that is in progress: after whoever is receiving now, so that what the caller
-    /// flushes of the queue completes behind all that was received. Process context.
+    /// flushes of the queues completes behind all that was received. Process context.
     pub(super) fn flush_receive(&self) {
         let mut done = false;
         loop {
@@ -291,9 +297,12 @@ impl Rx {
                 Ok(())
             }
             (Opcode::ReadResponse, Target::Tagged { stag, to }) => {
-                let mut shared = qp.stream().shared.lock();
-                let reads = &mut shared.outbound;
-                self.response_at = reads.response(stag, to, segment.len, segment.last)?;
+                let answered = match &mut self.answered {
+                    Some(answered) => answered,
+                    none => none.insert(Answered::oldest(qp)?),
+                };
+                let order = &mut answered.order;
+                self.response_at = order.response(stag, to, segment.len, segment.last)?;
                 Ok(())
             }
             (_, Target::Untagged { mo, .. }) => {
@@ -362,9 +371,9 @@ impl Rx {
                     .map_err(tagged_error)?;
             }
             (Opcode::ReadResponse, _) => {
-                // A stream that was reset meanwhile has no reads, and no sink.
                 let offset = u64::from(self.response_at) + u64::from(payload.placed);
-                let find = |at| sink_sge(qp, at);
+                let answered = self.answered.as_mut().ok_or(TermError::RDMAP_OPCODE)?;
+                let find = |at| answered.locate(qp, at);
                 scatter(held, qp, qp.pd.id, find, offset, chunk, from, n, sum)
                     .map_err(local_error)?;
             }
@@ -493,6 +502,7 @@ impl Rx {
 
     /// One of our reads is done.
     fn read_done(&mut self, qp: &StreamQp<'_>) -> Result<(), Failure> {
+        self.answered = None;
         let sink = {
             let mut shared = qp.stream().shared.lock();
             let order = shared.outbound.complete();
@@ -567,14 +577,4 @@ fn local_error(_error: Denied) -> Failure {
         error: TermError::RDMAP_CATASTROPHIC,
         cause: Cause::Fatal,
     }
-}
-
-/// As [`locate`], for the oldest of our reads.
-fn sink_sge(qp: &StreamQp<'_>, at: u64) -> Option<(Sge, u64)> {
-    let shared = qp.stream().shared.lock();
-    let slot = shared.outbound.oldest()?.cookie as usize;
-    let sink = shared.sinks.get(slot)?;
-    let from = slot * shared.sink_stride;
-    let sges = shared.sink_sges.get(from..from + usize::from(sink.sges))?;
-    locate(sges, at)
 }

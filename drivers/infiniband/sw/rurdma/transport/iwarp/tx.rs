@@ -223,6 +223,10 @@ impl Tx {
         for _ in 0..context.budget() {
             let failed = qp.state() == QpState::Error;
             if failed {
+                // Nothing is placed for a READ that completes; who has the socket's lock can be sure of that.
+                if context.may_read() {
+                    qp.flush_receive();
+                }
                 self.flush(qp);
             }
             if context.may_read() {
