@@ -21,6 +21,7 @@ use crate::kapi::rdma::stats::Counter;
 use crate::kapi::sync::{new_spinlock_irq, SpinLockIrq};
 use crate::kapi::thread::{Me, Run, Thread};
 use crate::kapi::time;
+use crate::pauses;
 use crate::proto::pace::{Leave, Naps, Watch};
 use crate::proto::turns::Pass;
 use crate::ucontext::Ucontext;
@@ -221,14 +222,14 @@ impl Worker {
     /// rely on the poller still. False if they had better not, as others want the CPU.
     fn poll(&mut self, me: &Me) -> bool {
         let mut breath = time::monotonic_raw_ns();
-        let (mut one, mut found_at) = (breath, breath);
+        let (mut one, mut found_at, mut nap) = (breath, breath, breath);
         let mut naps = Naps::new();
         // Whether the look before was a nap for others.
         let (mut gave_way, mut lone) = (false, 0);
         loop {
             let now = time::monotonic_raw_ns();
             let limit = params::poll_ns();
-            let (Pass { turns, begun }, busy) = self.serve(now, limit);
+            let (pass, busy) = self.serve(now, limit);
             if self.list.is_empty()
                 || limit == 0
                 || me.should_stop()
@@ -247,11 +248,11 @@ impl Worker {
                 }
                 one = now;
             }
-            if turns > 0 {
-                lone = if begun > turns {
-                    0
-                } else {
+            if pass.turns > 0 {
+                lone = if pass.is_one_by_one() {
                     lone + u32::from(gave_way)
+                } else {
+                    0
                 };
                 if lone >= LONE {
                     return false;
@@ -261,18 +262,24 @@ impl Worker {
             }
             gave_way = false;
             let away = time::monotonic_raw_ns();
-            if turns > 0 {
+            if pass.turns > 0 {
                 if !me.is_due() && away.saturating_sub(breath) < BREATH {
                     continue;
                 }
                 breath = away;
-                me.breathe();
+                if away.saturating_sub(nap) >= pauses::WORK && me.is_in_the_way() {
+                    me.nap(pauses::PAUSE);
+                    nap = time::monotonic_raw_ns();
+                } else {
+                    me.breathe();
+                }
             } else {
                 gave_way = !self.looks(me);
                 if !gave_way && now.saturating_sub(found_at) < LOOK {
                     continue;
                 }
                 me.nap(naps.next());
+                nap = time::monotonic_raw_ns();
             }
             if time::monotonic_raw_ns().saturating_sub(away) >= LATE {
                 return false;

@@ -203,7 +203,7 @@ void rurdma_thread_prefer(void)
 	struct sched_attr attr = {
 		.size = sizeof(attr),
 		.sched_policy = SCHED_NORMAL,
-		.sched_nice = -10,
+		.sched_nice = -20,
 		.sched_runtime = 100 * NSEC_PER_USEC,
 	};
 

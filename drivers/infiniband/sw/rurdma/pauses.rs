@@ -2,8 +2,9 @@
 
 //! Work that goes on and on, and has pauses, so that others have the CPU too.
 //!
-//! The workers of streams are as urgent as the scheduler knows (nice -20): beside one that always has something to do, a
-//! process would have a hundredth of the CPU, and it may be the one that waits for what is received.
+//! The poller and the workers of streams are as urgent as the scheduler knows (nice -20): beside one that always has
+//! something to do, a process would have a hundredth of the CPU, and not for a long time; and it may be the one that waits
+//! for what is received.
 
 #![forbid(unsafe_code)]
 
@@ -15,9 +16,9 @@ use kernel::time::delay::fsleep;
 use kernel::time::Delta;
 
 /// Nanoseconds of work, after which others have the CPU if they want it.
-const WORK: u64 = 2_000_000;
-/// For how many microseconds: an eighth of it.
-const PAUSE: i64 = 250;
+pub(crate) const WORK: u64 = 10_000_000;
+/// For how many microseconds.
+pub(crate) const PAUSE: u32 = 250;
 
 /// How long a worker has worked since its last pause.
 pub(crate) struct Pauses(Atomic<u64>);
@@ -39,7 +40,7 @@ impl Pauses {
         } else {
             self.0.store(0, Relaxed);
             if task::others_wait() {
-                fsleep(Delta::from_micros(PAUSE));
+                fsleep(Delta::from_micros(PAUSE.into()));
             }
         }
         ret

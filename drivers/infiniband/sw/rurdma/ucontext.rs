@@ -21,7 +21,7 @@ use crate::proto::pace::{Kick, Leave, Pace, Watch};
 use crate::proto::ring::doorbell::{
     ask_for_wakeups, sleep_check, NeedWakeup as _, Pending as _, Scan,
 };
-use crate::proto::turns::{Pass, Turns, Work};
+use crate::proto::turns::{self, Pass, Turns, Work};
 use crate::proto::wqe::abi::{MAX_INLINE, MAX_SGE};
 use crate::qp::Qp;
 use kernel::alloc::flags::GFP_KERNEL;
@@ -54,6 +54,8 @@ pub(crate) struct Ucontext {
     kicking: Atomic<u32>,
     #[pin]
     pace: SpinLockIrq<Pace>,
+    /// Kicks from here on that it need not know of. Where threads race for it, it is a few more or less.
+    unseen: Atomic<u32>,
     /// Open for the poller; closed when the context ends.
     #[pin]
     gate: Gate,
@@ -91,10 +93,16 @@ impl Begun {
 }
 
 impl Work for Arc<Qp> {
-    fn turn(&self) -> (bool, u32) {
-        let before = self.sends_begun();
+    fn turn(&self) -> turns::Turn {
+        let before = self.progress();
         let done = self.run() == Turn::Done;
-        (done, self.sends_begun().wrapping_sub(before))
+        let after = self.progress();
+        turns::Turn {
+            done,
+            begun: after.begun.wrapping_sub(before.begun),
+            bytes: after.bytes.wrapping_sub(before.bytes),
+            behind: before.behind,
+        }
     }
 
     fn is(&self, other: &Self) -> bool {
@@ -182,6 +190,7 @@ impl Ucontext {
                 asked: Atomic::new(false),
                 kicking: Atomic::new(0),
                 pace <- new_spinlock_irq!(Pace::new(), "Ucontext::pace"),
+                unseen: Atomic::new(0),
                 gate <- Gate::new(),
                 begun <- new_mutex!(Begun::none(), "Ucontext::begun"),
                 qps <- ObjTable::new(),
@@ -260,14 +269,16 @@ impl Ucontext {
             params::poll_ns()
         };
         let alone = self.kicking.fetch_add(1, Relaxed) == 0;
-        if limit == 0 {
+        let unseen = self.unseen.load(Relaxed);
+        if limit == 0 || unseen != 0 {
+            self.unseen.store(unseen.saturating_sub(1), Relaxed);
             self.run_rung(|_| {});
             self.kicking.fetch_sub(1, Relaxed);
             return Ok(());
         }
         let begin = time::monotonic_raw_ns();
         let mut behind = false;
-        self.run_rung(|qp| behind |= qp.is_behind());
+        self.run_rung(|qp| behind |= qp.progress().behind);
         self.kicking.fetch_sub(1, Relaxed);
         let kick = Kick {
             begin,
@@ -275,10 +286,13 @@ impl Ucontext {
             behind,
             alone,
         };
-        if self.pace.lock().kicked(kick, limit)
-            && !self.asked.xchg(true, Full)
-            && !self.bell.ask(self)
-        {
+        let streams = {
+            let mut pace = self.pace.lock();
+            let streams = pace.kicked(kick, limit);
+            self.unseen.store(pace.unseen(), Relaxed);
+            streams
+        };
+        if streams && !self.asked.xchg(true, Full) && !self.bell.ask(self) {
             self.asked.store(false, Release);
         }
         Ok(())

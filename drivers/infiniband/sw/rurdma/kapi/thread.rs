@@ -133,9 +133,8 @@ impl Me {
         others_wait()
     }
 
-    /// Has the scheduler prefer the thread to those of users, as what interrupts do is: it has nine tenths of a CPU that
-    /// one of them wants, too (nice -10), and has it as soon as it is its turn, and for short, rather than wait for the end
-    /// of their slices (EEVDF). Process context.
+    /// Has the scheduler prefer the thread to those of users, as what interrupts do is (nice -20): it has the CPU as soon as
+    /// it wants it, and for short, rather than wait for the end of their slices (EEVDF). Process context.
     pub(crate) fn prefer(&self) {
         // SAFETY: Of the present thread, in process context without a lock.
         unsafe { bindings::rurdma_thread_prefer() };

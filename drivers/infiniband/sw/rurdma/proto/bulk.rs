@@ -10,7 +10,7 @@
 #![forbid(unsafe_code)]
 
 /// Bytes of an arrival that is large.
-const LARGE: usize = 16 << 10;
+pub const LARGE: usize = 16 << 10;
 /// What a large one gives.
 const GAIN: u8 = 2;
 /// What a small one takes.

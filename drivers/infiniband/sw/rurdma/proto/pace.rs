@@ -13,6 +13,10 @@
 
 /// Kicks that are looked at together.
 const KICKS: u32 = 8;
+/// Kicks that are not looked at after those have shown no stream: at first, and at most. What is posted one by one, each
+/// after an answer, is to be short of all that is not needed for it.
+const UNSEEN: u32 = 8;
+const MAX_UNSEEN: u32 = 64;
 /// How long a context is left alone after the poller's CPU was crowded: at first, and at most.
 const REST: u64 = 8_000_000;
 const MAX_REST: u64 = 512_000_000;
@@ -44,6 +48,8 @@ pub struct Pace {
     /// How many they are, and how many of them came with work before them.
     kicks: u32,
     behind: u32,
+    /// How many need not be looked at now.
+    unseen: u32,
     /// The end of the last one.
     last: u64,
     /// How long the poller looked for more; 0: it never did.
@@ -100,7 +106,21 @@ impl Pace {
         self.kicks = 0;
         let passed = kick.end.saturating_sub(self.since);
         let streams = self.busy >= passed / 5 * 3 || self.behind >= KICKS / 2;
+        self.unseen = if streams {
+            0
+        } else {
+            self.unseen.saturating_mul(2).clamp(UNSEEN, MAX_UNSEEN)
+        };
         streams && kick.end >= self.rest_until
+    }
+
+    /// How many kicks need not be told to [`Self::kicked`], from the last one on.
+    pub fn unseen(&self) -> u32 {
+        if self.kicks == 0 {
+            self.unseen
+        } else {
+            0
+        }
     }
 
     /// The poller comes. If it left too early the last time it now stays longer, if it stayed in vain, not
@@ -223,6 +243,28 @@ mod tests {
             wanted(&mut Pace::new(), 5, 2 * LIMIT, 4 * LIMIT, true),
             None
         );
+    }
+
+    #[test]
+    fn an_exchange_is_seldom_looked_at() {
+        let mut pace = Pace::new();
+        let mut begin = 5;
+        for unseen in [UNSEEN, 2 * UNSEEN, 4 * UNSEEN, MAX_UNSEEN, MAX_UNSEEN] {
+            for n in 0..KICKS {
+                assert_eq!(pace.unseen() == 0, begin == 5 || n != 0);
+                let kick = Kick {
+                    begin,
+                    end: begin + 1,
+                    behind: false,
+                    alone: true,
+                };
+                assert!(!pace.kicked(kick, LIMIT));
+                begin += 9;
+            }
+            assert_eq!(pace.unseen(), unseen);
+        }
+        assert_eq!(wanted(&mut pace, begin, 9, 9, false), Some(7));
+        assert_eq!(pace.unseen(), 0);
     }
 
     #[test]

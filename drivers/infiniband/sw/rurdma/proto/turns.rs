@@ -4,14 +4,29 @@
 
 #![forbid(unsafe_code)]
 
+use crate::proto::bulk::LARGE;
+
 /// Somebody who has turns.
 pub trait Work {
-    /// A turn. Whether everything is done, and how many pieces of work were begun.
-    fn turn(&self) -> (bool, u32);
+    /// A turn.
+    fn turn(&self) -> Turn;
     /// Whether both are the same.
     fn is(&self, other: &Self) -> bool;
     /// Somebody else does what is not done.
     fn hand_over(self);
+}
+
+/// What happened in a turn.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn {
+    /// Everything was begun that there was.
+    pub done: bool,
+    /// Pieces of work that were begun.
+    pub begun: u32,
+    /// Their bytes.
+    pub bytes: u32,
+    /// Some were not complete that had been begun before.
+    pub behind: bool,
 }
 
 /// What happened in a pass.
@@ -21,6 +36,10 @@ pub struct Pass {
     pub turns: u32,
     /// Pieces of work that were begun in them.
     pub begun: u32,
+    /// Their bytes.
+    pub bytes: u32,
+    /// Somebody had some that were not complete.
+    pub behind: bool,
 }
 
 impl Pass {
@@ -28,6 +47,14 @@ impl Pass {
     pub fn add(&mut self, other: Pass) {
         self.turns = self.turns.saturating_add(other.turns);
         self.begun = self.begun.saturating_add(other.begun);
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.behind |= other.behind;
+    }
+
+    /// Whether it was one piece of work at a time, each begun when all before it were complete, and none that takes
+    /// much longer than who does it has kept it waiting.
+    pub fn is_one_by_one(&self) -> bool {
+        self.begun <= self.turns && !self.behind && (self.bytes as usize) < LARGE
     }
 }
 
@@ -79,8 +106,18 @@ impl<T: Work, const N: usize> Turns<T, N> {
     }
 
     fn turn(&mut self, t: T) -> Pass {
-        let (done, begun) = t.turn();
-        let pass = Pass { turns: 1, begun };
+        let Turn {
+            done,
+            begun,
+            bytes,
+            behind,
+        } = t.turn();
+        let pass = Pass {
+            turns: 1,
+            begun,
+            bytes,
+            behind,
+        };
         // Who comes anew may be there already.
         if done || self.again.iter().flatten().any(|other| other.is(&t)) {
             return pass;
@@ -117,10 +154,15 @@ mod tests {
     }
 
     impl Work for &Seen {
-        fn turn(&self) -> (bool, u32) {
+        fn turn(&self) -> Turn {
             self.turns.set(self.turns.get() + 1);
             self.left.set(self.left.get().saturating_sub(1));
-            (self.left.get() == 0, 7)
+            Turn {
+                done: self.left.get() == 0,
+                begun: 7,
+                bytes: 70,
+                behind: self.turns.get() > 2,
+            }
         }
 
         fn is(&self, other: &Self) -> bool {
@@ -132,10 +174,14 @@ mod tests {
         }
     }
 
-    /// A pass of so many turns.
-    fn turns_of(turns: u32) -> Pass {
-        let begun = 7 * turns;
-        Pass { turns, begun }
+    /// A pass of so many turns, and whether somebody was behind.
+    fn passed(turns: u32, behind: bool) -> Pass {
+        Pass {
+            turns,
+            begun: 7 * turns,
+            bytes: 70 * turns,
+            behind,
+        }
     }
 
     #[test]
@@ -143,12 +189,12 @@ mod tests {
         let a = Seen::new(3);
         let mut turns = Turns::<&Seen, 2>::new();
         let mut new = Some(&a);
-        assert_eq!(turns.pass(4, || new.take()), turns_of(1));
+        assert_eq!(turns.pass(4, || new.take()), passed(1, false));
         assert!(!turns.is_empty());
-        assert_eq!(turns.pass(4, || None), turns_of(1));
-        assert_eq!(turns.pass(4, || None), turns_of(1));
+        assert_eq!(turns.pass(4, || None), passed(1, false));
+        assert_eq!(turns.pass(4, || None), passed(1, true));
         assert!(turns.is_empty());
-        assert_eq!(turns.pass(4, || None), turns_of(0));
+        assert_eq!(turns.pass(4, || None), passed(0, false));
         assert!(!a.gone.get());
     }
 
@@ -158,8 +204,8 @@ mod tests {
         let mut turns = Turns::<&Seen, 2>::new();
         let mut new = [&a, &b].into_iter();
         turns.pass(2, || new.next());
-        for _ in 0..10 {
-            assert_eq!(turns.pass(2, || Some(&c)), turns_of(3));
+        for n in 0..10 {
+            assert_eq!(turns.pass(2, || Some(&c)), passed(3, n > 0));
         }
         assert_eq!((a.turns.get(), b.turns.get(), c.turns.get()), (11, 11, 10));
     }
@@ -169,10 +215,24 @@ mod tests {
         let (a, b) = (Seen::new(9), Seen::new(9));
         let mut turns = Turns::<&Seen, 1>::new();
         let mut new = [&a, &b].into_iter();
-        assert_eq!(turns.pass(4, || new.next()), turns_of(2));
+        assert_eq!(turns.pass(4, || new.next()), passed(2, false));
         assert!(b.gone.get() && !a.gone.get());
         turns.hand_over();
         assert!(a.gone.get() && turns.is_empty());
+    }
+
+    #[test]
+    fn one_by_one() {
+        let pass = |turns, begun, bytes, behind| Pass {
+            turns,
+            begun,
+            bytes,
+            behind,
+        };
+        assert!(pass(1, 1, 1000, false).is_one_by_one());
+        assert!(!pass(1, 1, 1000, true).is_one_by_one());
+        assert!(!pass(1, 1, LARGE as u32, false).is_one_by_one());
+        assert!(!pass(2, 3, 1000, false).is_one_by_one());
     }
 
     #[test]
@@ -180,8 +240,8 @@ mod tests {
         let a = Seen::new(9);
         let mut turns = Turns::<&Seen, 2>::new();
         let mut new = [&a, &a].into_iter();
-        assert_eq!(turns.pass(4, || new.next()), turns_of(2));
-        assert_eq!(turns.pass(4, || None), turns_of(1));
+        assert_eq!(turns.pass(4, || new.next()), passed(2, false));
+        assert_eq!(turns.pass(4, || None), passed(1, true));
         assert!(!a.gone.get());
     }
 }

@@ -34,7 +34,7 @@ mod post;
 mod sent;
 
 pub(crate) use flush::Cause;
-pub(crate) use sent::{Record, Sent};
+pub(crate) use sent::{Progress, Record, Sent};
 
 static NEXT_LIFE: Atomic<i64> = Atomic::new(1);
 
@@ -226,14 +226,9 @@ impl Qp {
         timer::disarm::<Qp, 1>(self);
     }
 
-    /// Whether sends that were begun are not complete. Any context.
-    pub(crate) fn is_behind(&self) -> bool {
-        !self.sent.lock().is_empty()
-    }
-
-    /// How many sends were begun ever; it wraps. Any context.
-    pub(crate) fn sends_begun(&self) -> u32 {
-        self.sent.lock().begun()
+    /// How far its sends are. Any context.
+    pub(crate) fn progress(&self) -> Progress {
+        self.sent.lock().progress()
     }
 
     /// A process's doorbell rang, in its own context: does the work here, and leaves to the workqueue what

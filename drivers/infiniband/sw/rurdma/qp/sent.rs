@@ -47,10 +47,21 @@ pub(crate) struct Sent {
     head: u32,
     /// Number of the next.
     tail: u32,
+    /// Length of all that were started; it wraps.
+    bytes: u32,
     /// Ring index up to which entries were given back.
     units: u32,
     /// One completed in error: all behind it are flushed, even what the transport has taken.
     failed: bool,
+}
+
+/// How far the sends of a QP are.
+pub(crate) struct Progress {
+    /// How many were started ever, and their length; both wrap.
+    pub(crate) begun: u32,
+    pub(crate) bytes: u32,
+    /// Some are not complete.
+    pub(crate) behind: bool,
 }
 
 impl Sent {
@@ -61,6 +72,7 @@ impl Sent {
             records: KVVec::from_elem(Entry::default(), depth as usize, GFP_KERNEL)?,
             head: 0,
             tail: 0,
+            bytes: 0,
             units: 0,
             failed: false,
         })
@@ -87,14 +99,19 @@ impl Sent {
         self.room() > 0
     }
 
-    /// The number of the next one.
-    pub(crate) fn begun(&self) -> u32 {
-        self.tail
+    /// How far it is.
+    pub(crate) fn progress(&self) -> Progress {
+        Progress {
+            begun: self.tail,
+            bytes: self.bytes,
+            behind: !self.is_empty(),
+        }
     }
 
     /// Starts a send; gives its number. The caller made sure of the room.
     pub(crate) fn start(&mut self, record: Record) -> u32 {
         let number = self.tail;
+        self.bytes = self.bytes.wrapping_add(record.byte_len);
         if let Some(slot) = self.slot(number) {
             *slot = Entry {
                 record,
