@@ -136,7 +136,8 @@ def test_protocol_is_pure():
 
 
 def test_unit_tests_suit_kunit():
-    """Its assert!() and assert_eq!() take no message, which shows only when a kernel with KUnit is built."""
+    """Its assert!() and assert_eq!() take no message, and assert_eq!() has no comparison as its first argument,
+    which shows only when a kernel with KUnit is built."""
     nested = r"(?:[^()]|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\))*"
     found = []
     for f in sources():
@@ -144,6 +145,9 @@ def test_unit_tests_suit_kunit():
         if "kunit_tests" in text:
             for m in re.finditer(rf"\bassert(?:_eq)?!\({nested},\s*\"", text):
                 found.append(f"{f}:{text[: m.start()].count(chr(10)) + 1}")
+            for m in re.finditer(rf"\bassert_eq!\(({nested})\)", text):
+                if re.search(r"\s(?:[=!]=|[<>]=?|&&|\|\|)\s", re.sub(rf"\({nested}\)", "", m[1]).partition(",")[0]):
+                    found.append(f"{f}:{text[: m.start()].count(chr(10)) + 1}")
     assert not found, "\n".join(found)
 
 

@@ -251,7 +251,8 @@ mod tests {
         let mut begin = 5;
         for unseen in [UNSEEN, 2 * UNSEEN, 4 * UNSEEN, MAX_UNSEEN, MAX_UNSEEN] {
             for n in 0..KICKS {
-                assert_eq!(pace.unseen() == 0, begin == 5 || n != 0);
+                let (looked_at, expected) = (pace.unseen() == 0, begin == 5 || n != 0);
+                assert_eq!(looked_at, expected);
                 let kick = Kick {
                     begin,
                     end: begin + 1,
