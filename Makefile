@@ -25,7 +25,7 @@ help: ## this list
 	@echo
 	@echo 'Variables: KDIR=TREE  build against that prepared CONFIG_RUST tree'
 	@echo '           KERNEL=newest|7.3  another series of the stock kernel (default 7.2)'
-	@echo '           VM=stock|custom|debug|uml  the kernel of the VM'
+	@echo '           VM=stock|custom|debug|uml|arm64  the kernel of the VM'
 	@echo '           K=PATTERN  only tests whose name matches      V=1  show all output'
 
 .PHONY: deps
@@ -81,7 +81,7 @@ fuzz: deps ## libFuzzer over each parser and state machine, FUZZ_SECONDS=3400 in
 .PHONY: litmus arm64
 litmus: deps ## the rings' ordering under the kernel's memory model (herd7, from Debian testing)
 	@$S/litmus
-arm64: deps ## compiles module and provider for arm64 (nothing is run)
+arm64: deps ## module and provider for arm64, and tests of traffic there, emulated (builds a kernel: long)
 	@$S/arm64
 
 .PHONY: shell demo kunit debug-test

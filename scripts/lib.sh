@@ -140,15 +140,15 @@ point() {
 	mv "$1.$$" "$1"
 }
 
-# kernel_env stock|custom|debug|uml: sets KREL (release), KTOP (directory in the
+# kernel_env stock|custom|debug|uml|arm64: sets KREL (release), KTOP (directory in the
 # cache) for that kernel; scripts/kernel and scripts/custom-kernel write the
 # pointers.
 kernel_env() {
 	local ptr name=$1
 	case $name in
 	stock) ptr=$CACHE/kernel-${KERNEL:-$KERNEL_SERIES}-$(kernel_recipe).current ;;
-	custom | debug | uml) ptr=$CACHE/kernel-$name.current ;;
-	*) die "VM=$name: there are stock, custom, debug and uml" ;;
+	custom | debug | uml | arm64) ptr=$CACHE/kernel-$name.current ;;
+	*) die "VM=$name: there are stock, custom, debug, uml and arm64" ;;
 	esac
 	[ -f "$ptr" ] || die "the $name kernel is not there yet: run 'make $([ "$name" = stock ] || echo "$name-")kernel'"
 	KTOP=$CACHE/$(cat "$ptr")
