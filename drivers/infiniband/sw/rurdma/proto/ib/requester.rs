@@ -158,6 +158,11 @@ pub struct Requester<S> {
     retried: bool,
     /// The responder asked for time.
     waits: bool,
+    /// Packets that may be unacknowledged now. Few after a timeout ([`ACK_EVERY`]): whoever is slow has what was sent
+    /// before, and would only get more to look at. When that is acknowledged, as many more as are acknowledged then.
+    window: u32,
+    /// The first packet that was not sent before the last timeout.
+    late_before: Psn,
     /// Packets since the last one that asked for an acknowledge.
     since_ack: u32,
     /// Work requests that cannot be executed.
@@ -188,6 +193,8 @@ impl<S: DerefMut<Target = [Slot]>> Requester<S> {
             rnr_retries: 0,
             retried: false,
             waits: false,
+            window: 0,
+            late_before: Psn::new(0),
             since_ack: 0,
             refused: 0,
         }
@@ -208,6 +215,7 @@ impl<S: DerefMut<Target = [Slot]>> Requester<S> {
         self.rnr_retries = limits.rnr_retries;
         self.retried = false;
         self.waits = false;
+        self.window = limits.window;
         self.since_ack = 0;
         self.refused = 0;
     }
@@ -345,7 +353,7 @@ impl<S: DerefMut<Target = [Slot]>> Requester<S> {
                 return Err(Idle::Wait);
             }
         }
-        if psn.distance_from(self.unacked) >= self.limits.window {
+        if psn.distance_from(self.unacked) >= self.window {
             return Err(Idle::Wait);
         }
         let piece = match request.kind {
@@ -364,7 +372,7 @@ impl<S: DerefMut<Target = [Slot]>> Requester<S> {
                 len: request.length,
             },
         };
-        let last_in_window = psn.distance_from(self.unacked) + 1 >= self.limits.window;
+        let last_in_window = psn.distance_from(self.unacked) + 1 >= self.window;
         Ok(Next {
             request,
             piece,
@@ -492,10 +500,14 @@ impl<S: DerefMut<Target = [Slot]>> Requester<S> {
 
     /// Everything before this packet is done with.
     fn progress(&mut self, to: Psn) {
+        let packets = to.distance_from(self.unacked);
         self.unacked = to;
         self.retries = self.limits.retries;
         self.rnr_retries = self.limits.rnr_retries;
         self.retried = false;
+        if self.window < self.limits.window && !to.precedes(self.late_before) {
+            self.window = self.window.saturating_add(packets).min(self.limits.window);
+        }
         // What was to be sent again has arrived meanwhile.
         let Some(slot) = self.slot(self.at).filter(|_| self.at != self.tail) else {
             return;
@@ -704,6 +716,8 @@ impl<S: DerefMut<Target = [Slot]>> Requester<S> {
         if !self.awaits_answer() {
             return Effect::None;
         }
+        self.window = self.window.min(ACK_EVERY);
+        self.late_before = self.unsent;
         self.again()
     }
 
