@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """perftest (ib_write_bw and its relatives) over a pair of links, connected by rdma_cm."""
 
+import contextlib
 import math
+import pathlib
 import re
 import time
 
@@ -64,9 +66,21 @@ def exchange(rig, driver, program, usage=None, limit=LIMIT):
         with a.start(rig.client(f"{line} --bind_source_ip {a.ip} {b.ip}"), env=rig.clock) as client:
             if usage:
                 usage.watch(client, server, limit)
-            out = client.wait(limit).out
-        server.wait(30)
+            out = client.wait(limit, where=lambda: state((a, client), (b, server))).out
+        server.wait(30, where=lambda: state((b, server)))
     return out
+
+
+def state(*programs):
+    """Of programs that hang, each with its node: what they wrote, where their threads are, their QPs and streams."""
+    lines = []
+    for node, program in programs:
+        lines.append(f"{node.name}: {program.cmd}\n{program.out}")
+        for task in sorted(pathlib.Path(f"/proc/{program.pid}/task").glob("*")):
+            with contextlib.suppress(OSError):
+                lines.append(f"thread {task.name}: " + " < ".join((task / "stack").read_text().split("\n")))
+        lines += [node.run(c, check=False).out for c in ("rdma -d resource show qp", "rdma statistic show", "ss -tinm")]
+    return "\n".join(lines)
 
 
 def listener(text, port):
@@ -129,12 +143,12 @@ def bandwidth(rig, driver, case):
 def bw_run(case, n):
     """The program that streams, and what it is called with.
 
-    Of SEND there is a receive (-r) for each message, or as many as there can be, whatever the driver: whoever streams
-    is not to wait for them. Over RoCE that takes an RNR NAK and its time. Over iWARP the client does not come so far;
-    what the server has received it WRITEs into the client's memory, each time with a system call. There is no event of
-    that: a client that sleeps by then does so for ever.
+    Of SEND there is a receive (-r) for each message and one more, or as many as there can be, whatever the driver:
+    whoever streams is not to wait for them. Over RoCE that takes an RNR NAK and its time. Over iWARP the client stops
+    one short of -r until the server says what it has received, which that WRITEs into the client's memory, each time
+    with a system call. There is no event of that: a client that sleeps by then does so for ever.
     """
-    receives = f" -r {min(n, MOST_RECEIVES)}" if case.op == "send" else ""
+    receives = f" -r {min(n + 1, MOST_RECEIVES)}" if case.op == "send" else ""
     return f"ib_{case.op}_bw -s {case.size} -n {n} -t {depth(case.size)}{receives}"
 
 

@@ -458,9 +458,9 @@ def test_over_too_early(no_programs, monkeypatch):
 def test_receives():
     """Over iWARP a client that sleeps is never to wait for the server's receives."""
     case = cases.Case("send_cpu_ev", None, 64, "send", events=True)
-    assert perftest.resources_run(case, 10000).endswith(" -r 10000 -N -e")
+    assert perftest.resources_run(case, 10000).endswith(" -r 10001 -N -e")
     assert perftest.resources_run(case, 50000).endswith(" -r 16384 -N -e")
-    assert perftest.resources_run(case, 10).endswith(" -r 10 -N -e")
+    assert perftest.resources_run(case, 10).endswith(" -r 11 -N -e")
     assert perftest.resources_run(cases.Case("send_cpu", None, 64, "send"), 20000).endswith(" -r 16384 -N")
 
 

@@ -120,11 +120,12 @@ class Proc:
             where = pathlib.Path(f"/proc/{self.pid}/stack").read_text()
             raise Failed(f"{self.cmd}: hangs and cannot be killed\n{self.out}\n{where}")
 
-    def wait(self, timeout=None, check=True):
-        """Waits for the end; a command that hangs is killed and fails the test."""
+    def wait(self, timeout=None, check=True, where=None):
+        """Waits for the end; a command that hangs is killed and fails the test. `where`: says more of one that hangs."""
         if not self._ends(timeout or TIMEOUT):
+            more = where() if where else ""
             self._end()
-            raise Failed(f"{self.cmd}: hangs\n{self.out}")
+            raise Failed(f"{self.cmd}: hangs\n{self.out}{more}")
         if check and self.popen.returncode != 0:
             raise Failed(f"{self.cmd}: exit code {self.popen.returncode}\n{self.out}")
         return Result(self.cmd, self.popen.returncode, self.out)
