@@ -21,7 +21,7 @@ all: deps ## module and provider for KDIR (default: the stock kernel that the pr
 
 .PHONY: help
 help: ## this list
-	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
+	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
 	@echo
 	@echo 'Variables: KDIR=TREE  build against that prepared CONFIG_RUST tree'
 	@echo '           KERNEL=newest|7.3  another series of the stock kernel (default 7.2)'
@@ -92,7 +92,7 @@ demo: all ## from nothing to first RDMA traffic, with a table at the end
 kunit: deps ## KUnit tests in a kernel built from virtme.conf
 	@VM=custom $S/test kunit
 debug-test: deps ## the VM tier under KASAN, lockdep, kmemleak (builds a kernel: long)
-	@VM=debug VM_LIMIT=3500 $S/test debug
+	@VM=debug VM_LIMIT=$${VM_LIMIT:-3500} $S/test debug
 .PHONY: custom-kernel debug-kernel uml-kernel
 custom-kernel: deps ## builds the kernel of virtme.conf (KUnit, siw, Rust with checks)
 	@$S/custom-kernel custom
@@ -108,7 +108,7 @@ fmt: deps ## formats Rust and Python
 	@$S/fmt
 
 .PHONY: install uninstall
-install: ## module and provider onto the machine you stand on (dkms.conf: for DKMS)
+install: deps ## module and provider onto the machine you stand on (dkms.conf: for DKMS)
 	@$S/install
 uninstall: ## takes both away again
 	@$S/install --remove

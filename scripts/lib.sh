@@ -144,13 +144,14 @@ point() {
 # cache) for that kernel; scripts/kernel and scripts/custom-kernel write the
 # pointers.
 kernel_env() {
-	local ptr name=$1
+	local ptr name=$1 target=$1-kernel
 	case $name in
-	stock) ptr=$CACHE/kernel-${KERNEL:-$KERNEL_SERIES}-$(kernel_recipe).current ;;
-	custom | debug | uml | arm64) ptr=$CACHE/kernel-$name.current ;;
+	stock) target=kernel ptr=$CACHE/kernel-${KERNEL:-$KERNEL_SERIES}-$(kernel_recipe).current ;;
+	arm64) target=arm64 ptr=$CACHE/kernel-arm64.current ;;
+	custom | debug | uml) ptr=$CACHE/kernel-$name.current ;;
 	*) die "VM=$name: there are stock, custom, debug, uml and arm64" ;;
 	esac
-	[ -f "$ptr" ] || die "the $name kernel is not there yet: run 'make $([ "$name" = stock ] || echo "$name-")kernel'"
+	[ -f "$ptr" ] || die "the $name kernel is not there yet: run 'make $target'"
 	KTOP=$CACHE/$(cat "$ptr")
 	KREL=$(cat "$KTOP/release")
 	export KTOP KREL

@@ -3,7 +3,6 @@
 rurdma at the other end of a veth."""
 
 import contextlib
-import os
 
 import pytest
 from ends import Puppet
@@ -36,9 +35,7 @@ class Ends:
 def reload_rurdma(params=""):
     if module_loaded():
         run("modprobe -r rurdma")
-    # Where it lies if not among the kernel's modules.
-    ko = os.environ.get("RURDMA_KO")
-    run(f"insmod {ko} {params}" if ko else f"modprobe rurdma {params}")
+    run(f"modprobe rurdma {params}")
 
 
 @contextlib.contextmanager

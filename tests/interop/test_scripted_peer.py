@@ -107,6 +107,7 @@ def test_responder_waits_for_the_first_fpdu(lab):
                 pass
     with lab.session() as s:
         s.p("send 0 10")
+        assert s.peer.quiet(0.03)
         s.peer.fpdu(mp.tagged(mp.WRITE, s.key, s.addr, b"first"))
         assert len(s.peer.recv().payload) == 10
         s.p.good()

@@ -13,10 +13,6 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 sys.path += [str(TOP / "tests/bench"), str(TOP / "tests/vm")]
 
 
-def pytest_configure(config):
-    config.addinivalue_line("markers", "slow: takes more than a second or two")
-
-
 @pytest.fixture(scope="session")
 def top():
     return TOP

@@ -121,7 +121,7 @@ class Proc:
             raise Failed(f"{self.cmd}: hangs and cannot be killed\n{self.out}\n{where}")
 
     def wait(self, timeout=None, check=True, where=None):
-        """Waits for the end; a command that hangs is killed and fails the test. `where`: says more of one that hangs."""
+        """Waits for the end; a command that hangs is killed and fails the test, with what `where` says of it."""
         if not self._ends(timeout or TIMEOUT):
             more = where() if where else ""
             self._end()

@@ -135,11 +135,6 @@ static inline struct rdma_event_channel *new_channel(void)
 	return ch;
 }
 
-static inline void nonblocking(int fd)
-{
-	OK(fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK));
-}
-
 /* The next event, which must be this one; to be acknowledged. */
 static inline struct rdma_cm_event *cm_event(struct rdma_event_channel *ch,
 				      enum rdma_cm_event_type type, int line)

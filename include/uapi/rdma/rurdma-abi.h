@@ -88,7 +88,7 @@ enum rurdma_arm {
 
 enum rurdma_ring_flags {
 	/*
-	 * SQ, RQ: the QP is in ERROR (or SQE); whoever posts must set the
+	 * SQ, RQ: the QP is in ERROR; whoever posts must set the
 	 * pending bit and kick whatever the doorbell page says, so that the
 	 * module flushes the new entries.
 	 */
